@@ -1,0 +1,36 @@
+"""Noise laws and their certificates, one a file."""
+
+from robust_nlp.mechanisms.adaptive import AdaptiveDeletion
+from robust_nlp.mechanisms.base import NO_RADIUS, REMOVED, Strata, TextMechanism
+from robust_nlp.mechanisms.deletion import (
+    EditBudget,
+    RandomizedDeletion,
+    dead_zone_length,
+    deletion_frontier,
+    deletion_margin,
+    deletion_radius,
+    deletion_threshold_radius,
+)
+from robust_nlp.mechanisms.masking import RandomMasking, masking_loss, masking_radius
+
+#: The mechanisms that a recipe may name by `kind`.
+AnyMechanism = RandomizedDeletion | AdaptiveDeletion | RandomMasking
+
+__all__ = [
+    "NO_RADIUS",
+    "REMOVED",
+    "AdaptiveDeletion",
+    "AnyMechanism",
+    "EditBudget",
+    "RandomMasking",
+    "RandomizedDeletion",
+    "Strata",
+    "TextMechanism",
+    "dead_zone_length",
+    "deletion_frontier",
+    "deletion_margin",
+    "deletion_radius",
+    "deletion_threshold_radius",
+    "masking_loss",
+    "masking_radius",
+]

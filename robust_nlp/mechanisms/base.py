@@ -1,0 +1,143 @@
+"""What every mechanism is: a law of noise, and a bound on what an attacker can do to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from robust_nlp.threats import UNITS, Attacker, Unit, attacker_name
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+
+#: In a noisy row: nothing stands at this position.
+REMOVED = -1
+
+#: Certificates ask for margins above this, so that an exact tie never certifies by rounding.
+STRICT = 1e-12
+
+#: The radius of a bound that does not even fix the answer on the clean text itself.
+NO_RADIUS = -1
+
+
+@dataclass(frozen=True)
+class Strata:
+    """Split the noisy texts of one text by the number of units kept.
+
+    Attributes:
+        kept: How many units are kept in each stratum, increasing; shape `(strata,)`.
+        probability: Probability of each stratum; shape `(strata,)`; sums to one.
+        outcomes: How many noisy texts, by position, each stratum holds; shape `(strata,)`. All
+            outcomes of a stratum are equally likely. A float, since C(n, k) overflows integers.
+    """
+
+    kept: IntArray
+    probability: FloatArray
+    outcomes: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMechanism(ABC):
+    """Draw noisy versions of a text, and bound what edits can do to a probability under them.
+
+    A noisy text is a row of indices into the units of the text: `i` in `0..n-1` is the i-th unit,
+    `n + j` the j-th of `extra_units`, and `REMOVED` nothing. A mechanism knows no model, no
+    tokenizer and no statistics.
+
+    Args:
+        unit: What is edited and what noise acts on: "word" (separated by white space),
+            "character" (a Unicode code point) or "token" (a token of the base classifier).
+    """
+
+    unit: Unit = "word"
+
+    kind: ClassVar[str]
+    #: The moves against which the mechanism can certify anything at all.
+    certifies: ClassVar[Attacker]
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(
+                f"{type(self).__name__} needs unit to be one of {', '.join(UNITS)}; "
+                f"got unit={self.unit!r}"
+            )
+
+    @property
+    def extra_units(self) -> tuple[str, ...]:
+        """Units that the noise may add, such as a mask."""
+        return ()
+
+    @abstractmethod
+    def strata(self, n_units: int) -> Strata:
+        """Split the noisy texts of a text with n units by the number of units kept."""
+
+    @abstractmethod
+    def draw(self, n_units: int, size: int, rng: np.random.Generator) -> IntArray:
+        """Draw independent noisy texts, as rows of indices; shape `(size, n_units)`."""
+
+    @abstractmethod
+    def enumerate(self, n_units: int, kept: int) -> IntArray:
+        """List every noisy text that keeps `kept` units; shape `(outcomes, n_units)`."""
+
+    @abstractmethod
+    def radius(
+        self, p_lower: float, p_runner_up: float, *, n_units: int, attacker: Attacker
+    ) -> int:
+        """Return the largest number of edits that provably leaves the smoothed answer as it is.
+
+        Args:
+            p_lower: Lower bound of the probability of the predicted class, in `[0, 1]`.
+            p_runner_up: Upper bound of the probability of every other class, in `[0, 1]`.
+            n_units: Number of units of the clean text.
+            attacker: The moves that the attacker may use, from clean to attacked.
+
+        Returns:
+            The radius in whole edits, inclusive; `NO_RADIUS` if the bounds do not fix the answer
+            on the clean text. If every text that the attacker can reach is covered, `n_units`
+            (for attackers that cannot insert).
+
+        Raises:
+            ValueError: If the mechanism has no certificate against one of the moves.
+        """
+
+    @abstractmethod
+    def dead_zone(self, n_units: int) -> bool:
+        """Tell whether all texts of this length necessarily have one and the same answer.
+
+        There the most likely noisy text is the same for every text and has probability above one
+        half, so that a certificate is true but says nothing about the text.
+        """
+
+    def ceiling(self, n_units: int, attacker: Attacker) -> int:
+        """Return the radius that votes of one mind, without sampling error, would give."""
+        return self.radius(1.0, 0.0, n_units=n_units, attacker=attacker)
+
+    def kept_counts(self, rows: IntArray) -> IntArray:
+        """Count the units of the text in each noisy row; shape `(rows,)`."""
+        return ((rows >= 0) & (rows < rows.shape[1])).sum(axis=1)
+
+    def check_attacker(self, attacker: Attacker) -> None:
+        """Raise ValueError if there is no certificate against one of the moves."""
+        outside = attacker - self.certifies
+        if outside or not attacker:
+            raise ValueError(
+                f"{type(self).__name__} certifies against {attacker_name(self.certifies)}; "
+                f"got the attacker {attacker_name(attacker) or 'without moves'}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, with `kind`, as a recipe writes them."""
+        return {"kind": self.kind, **dataclasses.asdict(self)}
+
+
+def check_probabilities(p_lower: float, p_runner_up: float) -> float:
+    """Return the margin p_lower − min(p_runner_up, 1 − p_lower) of two valid probabilities."""
+    for name, value in (("p_lower", p_lower), ("p_runner_up", p_runner_up)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} is a probability in [0, 1]; got {value!r}")
+    return p_lower - min(p_runner_up, 1.0 - p_lower)
