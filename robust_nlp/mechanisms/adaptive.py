@@ -146,12 +146,19 @@ class AdaptiveDeletion(DeletionLaw):
 
 
 def _spheres(n_units: int, radius: int, attacker: Attacker) -> tuple[IntArray, IntArray]:
-    """Common and attacked lengths of all mixes of exactly `radius` moves."""
-    insertions, deletions = np.meshgrid(np.arange(radius + 1), np.arange(radius + 1))
-    a, b = insertions.ravel(), deletions.ravel()
-    c = radius - a - b
-    possible = (c >= 0) & (b + c <= n_units)
-    for move, count in (("insert", a), ("delete", b), ("substitute", c)):
+    """Common and attacked lengths that exactly `radius` moves reach and fewer do not.
+
+    An insertion and a deletion leave the same common part and length as one substitution, so an
+    attacker that may substitute never gains by mixing insertions with deletions.
+    """
+    spent = np.arange(radius + 1)
+    if "substitute" in attacker:
+        mixes = [(spent, 0 * spent, radius - spent), (0 * spent, spent, radius - spent)]
+    else:
+        mixes = [(spent, radius - spent, 0 * spent)]
+    a, b, c = (np.concatenate(moves) for moves in zip(*mixes, strict=True))
+    possible = b + c <= n_units
+    for move, count in (("insert", a), ("delete", b)):
         if move not in attacker:
             possible &= count == 0
     a, b, c = a[possible], b[possible], c[possible]
@@ -182,7 +189,7 @@ def _transported(
     before = binom.cdf(last - 1, common, clean)
     step = binom.pmf(last, common, clean)
     part = np.divide(share - before, step, out=np.ones_like(step), where=step > 0.0)
-    taken: FloatArray = binom.cdf(last - 1, common, attacked) + np.clip(
-        part, 0.0, 1.0
-    ) * binom.pmf(last, common, attacked)
+    taken: FloatArray = binom.cdf(last - 1, common, attacked) + np.clip(part, 0.0, 1.0) * binom.pmf(
+        last, common, attacked
+    )
     return np.where(share > 0.0, taken, 0.0)

@@ -93,9 +93,13 @@ def deletion_radius(
     check_rate(p_del)
     margin = check_probabilities(p_lower, p_runner_up)
     if "substitute" in attacker:
-        return _largest(lambda q: 2.0 * q - 2.0 + margin, 1.0 - margin / 2.0, p_del, _cap(n_units, attacker))
+        return _largest(
+            lambda q: 2.0 * q - 2.0 + margin, 1.0 - margin / 2.0, p_del, _cap(n_units, attacker)
+        )
     if "insert" in attacker:
-        return _largest(lambda q: q * (1.0 + margin) - 1.0, 1.0 / max(1.0 + margin, 1e-300), p_del, None)
+        return _largest(
+            lambda q: q * (1.0 + margin) - 1.0, 1.0 / max(1.0 + margin, 1e-300), p_del, None
+        )
     return _largest(lambda q: margin - 1.0 + q, 1.0 - margin, p_del, n_units)
 
 

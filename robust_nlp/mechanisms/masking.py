@@ -57,9 +57,7 @@ def masking_radius(p_lower: float, p_runner_up: float, *, n_units: int, kept: in
     if margin <= STRICT:
         return NO_RADIUS
     radius = 0
-    while (
-        radius < n_units and margin - 2.0 * masking_loss(n_units, kept, radius + 1) > STRICT
-    ):
+    while radius < n_units and margin - 2.0 * masking_loss(n_units, kept, radius + 1) > STRICT:
         radius += 1
     return radius
 
