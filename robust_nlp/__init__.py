@@ -1,0 +1,59 @@
+"""Certify, measure and improve the robustness of Hugging Face text classifiers."""
+
+from importlib import import_module
+from typing import Any
+
+from robust_nlp._version import __version__
+from robust_nlp.base_classifier import BaseClassifier, CallableClassifier
+from robust_nlp.certification import (
+    Certificate,
+    ExactPlan,
+    FixedPlan,
+    SamplingPlan,
+    SequentialPlan,
+    VoteCounts,
+    certificate_from_votes,
+    certified_accuracy,
+)
+from robust_nlp.mechanisms import (
+    AdaptiveDeletion,
+    EditBudget,
+    RandomizedDeletion,
+    RandomMasking,
+    TextMechanism,
+)
+from robust_nlp.smoothing import SmoothedClassifier
+from robust_nlp.threats import ThreatModel
+
+#: Names whose modules import torch or transformers, and so wait until somebody asks for them.
+_LATER = {
+    "HuggingFaceClassifier": "robust_nlp.huggingface",
+}
+
+__all__ = [
+    "AdaptiveDeletion",
+    "BaseClassifier",
+    "CallableClassifier",
+    "Certificate",
+    "EditBudget",
+    "ExactPlan",
+    "FixedPlan",
+    "HuggingFaceClassifier",
+    "RandomMasking",
+    "RandomizedDeletion",
+    "SamplingPlan",
+    "SequentialPlan",
+    "SmoothedClassifier",
+    "TextMechanism",
+    "ThreatModel",
+    "VoteCounts",
+    "__version__",
+    "certificate_from_votes",
+    "certified_accuracy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'robust_nlp' has no attribute {name!r}")

@@ -17,7 +17,7 @@ class VoteCounts:
 
     Attributes:
         n_units: Number of units of the text.
-        exact: Probability of the enumerated noisy texts, by the class they were given; `(classes,)`.
+        exact: Probability of the enumerated noisy texts, by the class they got; `(classes,)`.
         remainder: Probability of the noisy texts that were not enumerated, in `[0, 1]`.
         selection: Votes of the draws that chose the class; `(classes,)`.
         looks: Votes in total of the draws that bound the probabilities, by class, at each look

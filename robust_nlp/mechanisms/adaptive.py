@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, check_probabilities
 from robust_nlp.mechanisms.deletion import DeletionLaw, EditBudget
-from robust_nlp.threats import ALL_EDITS, Attacker
+from robust_nlp.threats import Attacker
 
 #: Radii are searched up to here; a text this safe is reported with this radius.
 MAX_RADIUS = 1_000
@@ -129,7 +129,7 @@ class AdaptiveDeletion(DeletionLaw):
         lengths = np.arange(attacked.min(), attacked.max() + 1)
         rates = np.array([self.rate(int(length)) for length in lengths])
         attacked_rate = rates[attacked - lengths[0]]
-        inside_clean = clean_rate ** (n - common)  # mass of noisy texts inside the common part
+        inside_clean: FloatArray = np.power(clean_rate, n - common)  # mass of noisy texts inside the common part
         inside_attacked = attacked_rate ** (attacked - common)
         low_target = np.clip(p_lower - 1.0 + inside_clean, 0.0, None)
         high_target = np.minimum(min(p_runner_up, 1.0 - p_lower), inside_clean)

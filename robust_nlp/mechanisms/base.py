@@ -119,7 +119,8 @@ class TextMechanism(ABC):
 
     def kept_counts(self, rows: IntArray) -> IntArray:
         """Count the units of the text in each noisy row; shape `(rows,)`."""
-        return ((rows >= 0) & (rows < rows.shape[1])).sum(axis=1)
+        kept: IntArray = ((rows >= 0) & (rows < rows.shape[1])).sum(axis=1)
+        return kept
 
     def check_attacker(self, attacker: Attacker) -> None:
         """Raise ValueError if there is no certificate against one of the moves."""

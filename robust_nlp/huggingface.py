@@ -1,0 +1,264 @@
+"""Hugging Face sequence classifiers as base classifiers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from robust_nlp.base_classifier import OpenText, Side, Text, decide, split_pair
+from robust_nlp.embedded import resolve_base
+from robust_nlp.encoding import ID, OpenUnits, Template, UnitEncoder
+from robust_nlp.errors import ModelError
+from robust_nlp.mechanisms.base import FloatArray, IntArray, TextMechanism
+from robust_nlp.threats import Unit
+
+#: Scores closer than this, relative to their size, are computed again one text at a time: several
+#: times the differences that batch shapes were seen to make in each precision.
+TOLERANCE = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+
+
+class HuggingFaceClassifier:
+    """Any `AutoModelForSequenceClassification`, encoder or decoder, with its tokenizer.
+
+    Noisy texts are truncated after the noise, classified in batches of equal length without
+    padding, in evaluation mode, and an input gets the same answer in every batch.
+
+    Args:
+        model: The model; it is put in evaluation mode while it classifies.
+        tokenizer: Its tokenizer.
+        max_length: Tokens that the model reads at most, special tokens included; `None` takes the
+            smaller limit of tokenizer and model.
+        prefix: Fixed text before every input, never noised.
+        protected: Which text of a pair neither noise nor attacker touches.
+        batch_tokens: Tokens in a batch; changes the speed, never a vote.
+
+    Raises:
+        ModelError: If the model has fewer than two labels or no room for text.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        max_length: int | None = None,
+        prefix: str = "",
+        protected: Side = "second",
+        batch_tokens: int = 4096,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.prefix, self.protected = prefix, protected
+        self.batch_tokens = batch_tokens
+        n_labels = int(model.config.num_labels)
+        if n_labels < 2:
+            raise ModelError(
+                f"a classifier needs two labels or more; this model has num_labels={n_labels} "
+                "(a regression head?)"
+            )
+        names = model.config.id2label or {}
+        self.labels = [str(names.get(i, names.get(str(i), i))) for i in range(n_labels)]
+        limit = position_limit(model, tokenizer)
+        self.max_length = limit if max_length is None else min(max_length, limit)
+        self._encoders: dict[Unit, UnitEncoder] = {}
+        self._templates: dict[bool, Template] = {}
+        if model.config.pad_token_id is None:  # decoders: nothing is padded, but they ask for it
+            model.config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+        if self._room(self._template(pair=False)) < 1:
+            raise ModelError(f"max_length={self.max_length} leaves no room for text")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        max_length: int | None = None,
+        prefix: str = "",
+        protected: Side = "second",
+        device: str | torch.device | None = None,
+        dtype: str = "float32",
+        batch_tokens: int = 4096,
+    ) -> HuggingFaceClassifier:
+        """Load a fine-tuned classifier from a folder or the Hub.
+
+        Args:
+            path: Folder or Hub id of a sequence classifier.
+            revision: Hub revision.
+            max_length: See the class, as `prefix`, `protected` and `batch_tokens`.
+            prefix: See the class.
+            protected: See the class.
+            device: A torch device; `None` takes a GPU if there is one.
+            dtype: Precision of the weights: "float32", "bfloat16" or "float16".
+            batch_tokens: See the class.
+
+        Raises:
+            ModelError: If there is nothing to load, or the checkpoint has no classification head.
+        """
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        source = resolve_base(str(path))
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            model, loading = AutoModelForSequenceClassification.from_pretrained(
+                source, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
+            )
+        except (OSError, ValueError) as error:
+            raise ModelError(
+                f"cannot load a sequence classifier and its tokenizer from {source!r}: {error}"
+            ) from error
+        missing = sorted(loading["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"{source!r} has no trained classification head: {', '.join(missing[:4])} "
+                "would be random. Fine-tune it first, for instance with: robust-nlp train"
+            )
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(
+            model.to(device),
+            tokenizer,
+            max_length=max_length,
+            prefix=prefix,
+            protected=protected,
+            batch_tokens=batch_tokens,
+        )
+
+    def open(self, text: Text, mechanism: TextMechanism) -> OpenText:
+        """Split a text into the mechanism's units; see `BaseClassifier`."""
+        body, partner = split_pair(text, self.protected)
+        encoder = self._encoder(mechanism.unit)
+        return _OpenIds(encoder.open(encoder.units(body), mechanism.extra_units), self, partner)
+
+    def inputs(self, bodies: Sequence[bytes], partner: str | None) -> list[bytes]:
+        """Truncate bodies and put special tokens, and the protected partner, around them.
+
+        A partner keeps at most half of the room.
+        """
+        template = self._template(pair=partner is not None)
+        room, other = self._room(template), b""
+        if partner is not None:
+            ids = np.array(self.tokenizer(partner, add_special_tokens=False)["input_ids"], ID)
+            other = ids[: room // 2].tobytes()
+            room -= len(other) // ID.itemsize
+        cut = slice(None, room * ID.itemsize)
+        if self.tokenizer.truncation_side == "left":
+            cut = slice(-room * ID.itemsize, None)
+        if partner is not None and self.protected == "first":
+            return [template.fill(other, body[cut]) for body in bodies]
+        return [template.fill(body[cut], other) or self._nothing() for body in bodies]
+
+    @torch.inference_mode()
+    def classify(self, inputs: Sequence[bytes]) -> IntArray:
+        """Return the class of each input; see `BaseClassifier`."""
+        votes = np.empty(len(inputs), np.int64)
+        by_length: dict[int, list[int]] = defaultdict(list)
+        for i, key in enumerate(inputs):
+            by_length[len(key)].append(i)
+        training = self.model.training
+        self.model.eval()
+        try:
+            for size, members in sorted(by_length.items()):
+                rows = max(1, self.batch_tokens * ID.itemsize // size)
+                for start in range(0, len(members), rows):
+                    batch = members[start : start + rows]
+                    votes[batch] = self._votes([inputs[i] for i in batch])
+        finally:
+            self.model.train(training)
+        return votes
+
+    def _votes(self, batch: list[bytes]) -> IntArray:
+        tolerance = TOLERANCE.get(self.model.dtype, 5e-2)
+        votes, doubtful = decide(self._scores(batch), _Readable(batch, self), tolerance=tolerance)
+        for i in doubtful:
+            votes[i] = self._scores([batch[i]])[0].argmax()
+        return votes
+
+    def _scores(self, batch: list[bytes]) -> FloatArray:
+        ids = torch.from_numpy(np.frombuffer(b"".join(batch), ID).reshape(len(batch), -1).copy())
+        ids = ids.to(self.model.device).long()
+        if self._typed():
+            ids, types = ids.chunk(2, dim=1)
+            logits = self.model(input_ids=ids, token_type_ids=types).logits
+        else:
+            logits = self.model(input_ids=ids).logits
+        return np.asarray(logits.double().cpu().numpy())
+
+    def readable(self, key: bytes) -> str:
+        """Decode an input for an error message."""
+        ids = np.frombuffer(key, ID)
+        if self._typed():
+            ids = ids[: len(ids) // 2]
+        return str(self.tokenizer.decode(ids.tolist()))
+
+    def _encoder(self, unit: Unit) -> UnitEncoder:
+        if unit not in self._encoders:
+            self._encoders[unit] = UnitEncoder(self.tokenizer, unit, self.prefix)
+        return self._encoders[unit]
+
+    def _template(self, *, pair: bool) -> Template:
+        if pair not in self._templates:
+            self._templates[pair] = Template.read(self.tokenizer, pair=pair)
+        return self._templates[pair]
+
+    def _room(self, template: Template) -> int:
+        return self.max_length - template.size
+
+    def _typed(self) -> bool:
+        """Whether inputs carry token types; all inputs of a run are single, or all are pairs."""
+        return self._template(pair=True in self._templates).typed
+
+    def _nothing(self) -> bytes:
+        """One token that stands for an empty input, where the tokenizer adds no special tokens."""
+        tokenizer = self.tokenizer
+        candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
+        return np.array([next(i for i in candidates if i is not None)], ID).tobytes()
+
+
+def position_limit(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens a model can read at most."""
+    limits = [512]
+    declared = int(tokenizer.model_max_length)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if declared < 1_000_000 or positions:
+        limits = [limit for limit in (declared, positions) if limit]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+            offset = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - offset)
+    return min(limits)
+
+
+class _OpenIds:
+    """One text, ready to be noised as ids."""
+
+    def __init__(
+        self, opened: OpenUnits, classifier: HuggingFaceClassifier, partner: str | None
+    ) -> None:
+        self.n_units = len(opened.units)
+        self._opened, self._classifier, self._partner = opened, classifier, partner
+
+    def encode(self, rows: IntArray) -> list[bytes]:
+        return self._classifier.inputs(self._opened.encode(rows), self._partner)
+
+
+class _Readable(Sequence[str]):
+    """Inputs, decoded only when an error message asks for one."""
+
+    def __init__(self, batch: list[bytes], classifier: HuggingFaceClassifier) -> None:
+        self._batch, self._classifier = batch, classifier
+
+    def __len__(self) -> int:
+        return len(self._batch)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._classifier.readable(self._batch[index])

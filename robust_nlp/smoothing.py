@@ -1,0 +1,284 @@
+"""Smoothed classifiers: a base classifier that votes on noisy versions of a text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from robust_nlp.base_classifier import BaseClassifier, Side, Text
+from robust_nlp.certification.certificates import Certificate, certificate_from_votes
+from robust_nlp.certification.engine import VoteRecord, cast_votes
+from robust_nlp.certification.plan import FixedPlan, SamplingPlan, SequentialPlan
+from robust_nlp.errors import DataError, ModelError, did_you_mean
+from robust_nlp.mechanisms import AnyMechanism, RandomMasking
+from robust_nlp.mechanisms.base import FloatArray, TextMechanism
+from robust_nlp.threats import ALL_EDITS, Attacker
+
+#: The file beside a checkpoint that says how it is smoothed.
+SMOOTHING_FILE = "smoothing.json"
+
+
+class SmoothedClassifier:
+    """A base classifier, a mechanism, and the most frequent answer to noisy versions of a text.
+
+    Args:
+        base: The base classifier.
+        mechanism: The law of the noise. A `RandomMasking` without a mask takes the mask token of
+            the base classifier's tokenizer.
+
+    Raises:
+        ModelError: If masking finds no mask token.
+    """
+
+    def __init__(self, base: BaseClassifier, mechanism: TextMechanism) -> None:
+        self.base = base
+        self.mechanism = resolve_mask(mechanism, getattr(base, "tokenizer", None))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        mechanism: TextMechanism | None = None,
+        revision: str | None = None,
+        max_length: int | None = None,
+        prefix: str | None = None,
+        protected: Side | None = None,
+        device: Any = None,
+        dtype: str = "float32",
+        batch_tokens: int = 4096,
+    ) -> SmoothedClassifier:
+        """Load a classifier, and how it is smoothed if it was saved with that.
+
+        Args:
+            path: Folder or Hub id of a sequence classifier with its tokenizer.
+            mechanism: The law of the noise; `None` takes the one saved beside the checkpoint.
+            revision: Hub revision.
+            max_length: Tokens read at most; `None` takes what was saved, else the model's limit.
+            prefix: Fixed text before every input; `None` takes what was saved, else none.
+            protected: Protected side of pairs; `None` takes what was saved, else "second".
+            device: A torch device; `None` takes a GPU if there is one.
+            dtype: Precision of the weights: "float32", "bfloat16" or "float16".
+            batch_tokens: Tokens in a batch; changes the speed, never a vote.
+
+        Raises:
+            ModelError: If the classifier cannot be loaded or no mechanism is known.
+        """
+        from robust_nlp.huggingface import HuggingFaceClassifier
+
+        saved = load_smoothing(path)
+        mechanism = mechanism or saved.get("mechanism")
+        if mechanism is None:
+            raise ModelError(
+                f"{str(path)!r} has no {SMOOTHING_FILE} that names a mechanism; pass one, "
+                "such as mechanism=RandomizedDeletion(p_del=0.9)"
+            )
+        base = HuggingFaceClassifier.from_pretrained(
+            path,
+            revision=revision,
+            max_length=saved.get("max_length") if max_length is None else max_length,
+            prefix=saved.get("prefix", "") if prefix is None else prefix,
+            protected=protected or saved.get("protected", "second"),
+            device=device,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+        )
+        return cls(base, mechanism)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Save model, tokenizer and `smoothing.json` as plain files.
+
+        Raises:
+            ModelError: If the base classifier is not a Hugging Face model.
+        """
+        from robust_nlp.huggingface import HuggingFaceClassifier
+
+        if not isinstance(self.base, HuggingFaceClassifier):
+            raise ModelError("only smoothed Hugging Face classifiers can be saved")
+        self.base.model.save_pretrained(folder)
+        self.base.tokenizer.save_pretrained(folder)
+        save_smoothing(
+            folder,
+            self.mechanism,
+            max_length=self.base.max_length,
+            prefix=self.base.prefix,
+            protected=self.base.protected,
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes."""
+        return self.base.labels
+
+    def votes(
+        self,
+        texts: Sequence[Text],
+        plan: SamplingPlan,
+        *,
+        seed: int = 0,
+        attacker: Attacker = ALL_EDITS,
+        on_done: Callable[[int, VoteRecord], None] | None = None,
+    ) -> list[VoteRecord]:
+        """Cast the votes of a plan; see `robust_nlp.certification.engine.cast_votes`."""
+        if isinstance(texts, str):
+            raise DataError("votes takes a list of texts; got one string")
+        return cast_votes(
+            self.base,
+            self.mechanism,
+            texts,
+            plan,
+            seed=seed,
+            attacker=attacker,
+            on_done=on_done,
+        )
+
+    def certify(
+        self,
+        texts: Sequence[Text],
+        plan: SamplingPlan | None = None,
+        *,
+        seed: int = 0,
+        attacker: Attacker | None = None,
+    ) -> list[Certificate]:
+        """Certify texts: which answer, and how many edits cannot change it.
+
+        Args:
+            texts: Texts, or pairs of texts of which one is protected.
+            plan: How many votes, at which alpha; `None` takes `SequentialPlan()`, alpha 0.001.
+            seed: Seed of the noise.
+            attacker: The attacker's moves; `None` takes all that the mechanism certifies.
+
+        Returns:
+            One certificate a text. Each fails with probability at most alpha.
+        """
+        plan = plan or SequentialPlan()
+        attacker = attacker or self.mechanism.certifies
+        return [
+            certificate_from_votes(
+                record.votes, self.mechanism, alpha=plan.alpha or 0.5, attacker=attacker
+            )
+            for record in self.votes(texts, plan, seed=seed, attacker=attacker)
+        ]
+
+    def predict(
+        self, texts: Sequence[Text], plan: SamplingPlan | None = None, *, seed: int = 0
+    ) -> list[int | None]:
+        """Return the answer of the smoothed classifier, or `None` where the votes leave a doubt.
+
+        A returned class is not the most probable one with probability at most the plan's alpha.
+
+        Args:
+            texts: Texts, or pairs of texts of which one is protected.
+            plan: `None` takes up to 2,000 votes at alpha 0.001 and stops at the first certainty.
+            seed: Seed of the noise.
+        """
+        plan = plan or SequentialPlan(max_votes=2_000, max_radius=0)
+        return [certificate.predicted for certificate in self.certify(texts, plan, seed=seed)]
+
+    def vote_shares(self, texts: Sequence[Text], n_votes: int, *, seed: int = 0) -> FloatArray:
+        """Return the share of votes for each class, without any bound; `(texts, classes)`.
+
+        Args:
+            texts: Texts, or pairs of texts.
+            n_votes: Votes per text, at least 1.
+            seed: Seed of the noise.
+        """
+        plan = FixedPlan(n_selection=1, n_estimation=n_votes, enumerate_when_cheaper=False)
+        records = self.votes(texts, plan, seed=seed, attacker=self.mechanism.certifies)
+        return np.array([record.votes.looks[-1] for record in records]) / n_votes
+
+    def __call__(
+        self, texts: Text | list[Text], plan: SamplingPlan | None = None, *, seed: int = 0
+    ) -> list[dict[str, Any]]:
+        """Answer like a `text-classification` pipeline, with certificates.
+
+        Returns:
+            One dict a text: `label` (`None` on abstention), `score` (the lower bound of the
+            label's probability under noise), `certified_radius` (`None` on abstention),
+            `abstained`.
+        """
+        batch = texts if isinstance(texts, list) else [texts]
+        return [
+            {
+                "label": None if c.predicted is None else self.labels[c.predicted],
+                "score": c.p_lower,
+                "certified_radius": c.radius,
+                "abstained": c.abstains,
+            }
+            for c in self.certify(batch, plan, seed=seed)
+        ]
+
+
+def resolve_mask(mechanism: TextMechanism, tokenizer: Any) -> TextMechanism:
+    """Let masking write the tokenizer's mask token where it names no mask itself."""
+    if not isinstance(mechanism, RandomMasking) or mechanism.mask is not None:
+        return mechanism
+    mask = getattr(tokenizer, "mask_token", None)
+    if mask is None:
+        raise ModelError(
+            "the tokenizer has no mask token; say what stands for a masked word, such as "
+            'RandomMasking(p_mask=0.7, mask="_")'
+        )
+    return dataclasses.replace(mechanism, mask=mask)
+
+
+def mechanism_from_dict(values: dict[str, Any]) -> TextMechanism:
+    """Build a mechanism from the dict that `TextMechanism.to_dict` returned.
+
+    Raises:
+        ValueError: If `kind` is unknown or a setting is wrong.
+    """
+    kinds = {mechanism.kind: mechanism for mechanism in get_args(AnyMechanism)}
+    settings = dict(values)
+    kind = settings.pop("kind", None)
+    if kind not in kinds:
+        raise ValueError(
+            f"mechanism kind must be one of {', '.join(kinds)}; got {kind!r}."
+            f"{did_you_mean(str(kind), kinds)}"
+        )
+    mechanism: TextMechanism = kinds[kind](**settings)
+    return mechanism
+
+
+def save_smoothing(
+    folder: str | Path,
+    mechanism: TextMechanism,
+    *,
+    max_length: int | None,
+    prefix: str = "",
+    protected: Side = "second",
+) -> None:
+    """Write beside a checkpoint how it is smoothed."""
+    from robust_nlp import __version__
+
+    content = {
+        "robust_nlp": __version__,
+        "mechanism": mechanism.to_dict(),
+        "max_length": max_length,
+        "prefix": prefix,
+        "protected": protected,
+    }
+    path = Path(folder) / SMOOTHING_FILE
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def load_smoothing(folder: str | Path) -> dict[str, Any]:
+    """Read how a checkpoint is smoothed; empty if it does not say, or is not a local folder.
+
+    Raises:
+        ModelError: If the file cannot be read.
+    """
+    path = Path(folder) / SMOOTHING_FILE
+    if not path.is_file():
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content["mechanism"] = mechanism_from_dict(content["mechanism"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{path} does not say how to smooth the checkpoint: {error}") from error
+    return content
