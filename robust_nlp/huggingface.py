@@ -157,7 +157,6 @@ class HuggingFaceClassifier:
             return [template.fill(other, body[cut]) for body in bodies]
         return [template.fill(body[cut], other) or self._nothing() for body in bodies]
 
-    @torch.inference_mode()
     def classify(self, inputs: Sequence[bytes]) -> IntArray:
         """Return the class of each input; see `BaseClassifier`."""
         votes = np.empty(len(inputs), np.int64)
@@ -178,12 +177,14 @@ class HuggingFaceClassifier:
 
     def _votes(self, batch: list[bytes]) -> IntArray:
         tolerance = TOLERANCE.get(self.model.dtype, 5e-2)
-        votes, doubtful = decide(self._scores(batch), _Readable(batch, self), tolerance=tolerance)
+        votes, doubtful = decide(self.scores(batch), _Readable(batch, self), tolerance=tolerance)
         for i in doubtful:
-            votes[i] = self._scores([batch[i]])[0].argmax()
+            votes[i] = self.scores([batch[i]])[0].argmax()
         return votes
 
-    def _scores(self, batch: list[bytes]) -> FloatArray:
+    @torch.inference_mode()
+    def scores(self, batch: Sequence[bytes]) -> FloatArray:
+        """Return the logits of inputs of equal length; shape `(inputs, classes)`."""
         ids = torch.from_numpy(np.frombuffer(b"".join(batch), ID).reshape(len(batch), -1).copy())
         ids = ids.to(self.model.device).long()
         if self._typed():
@@ -229,8 +230,8 @@ def position_limit(model: Any, tokenizer: Any) -> int:
     limits = [512]
     declared = int(tokenizer.model_max_length)
     positions = getattr(model.config, "max_position_embeddings", None)
-    if declared < 1_000_000 or positions:
-        limits = [limit for limit in (declared, positions) if limit]
+    if declared < 1_000_000 or (positions or 0) > 0:
+        limits = [limit for limit in (declared, positions) if limit and limit > 0]
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
             offset = 0 if module.padding_idx is None else module.padding_idx + 1

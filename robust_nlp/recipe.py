@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
+from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
+from robust_nlp.settings import build, from_yaml, override, plain, to_yaml
+from robust_nlp.threats import attacker_name, parse_attacker
+
+#: The version of the recipe format that this package reads.
+SCHEMA = 1
+
+#: Attackers of a recipe that names none, if the mechanism certifies against them.
+DEFAULT_ATTACKERS = ("insert+delete+substitute", "substitute", "insert", "delete")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +45,9 @@ class ModelRecipe:
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = 4096
 
+    def __post_init__(self) -> None:
+        _check_at_least_one(self, "max_length", "batch_tokens")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataRecipe:
@@ -41,7 +57,8 @@ class DataRecipe:
         path: Hub id of a data set, or `None` with `files`, or "embedded:reviews".
         config: Configuration of a Hub data set.
         revision: Hub revision.
-        files: Split name to a local JSON Lines (.jsonl, .json, also .gz), CSV or parquet file.
+        files: Split name to a local JSON Lines (.jsonl, .json, also .gz), CSV (also .gz) or
+            parquet file; relative paths start at the working directory.
         text: Column of the text.
         pair: Column of a partner text, if inputs are pairs.
         protected: Which text of a pair neither noise nor attacker touches.
@@ -57,6 +74,13 @@ class DataRecipe:
     pair: str | None = None
     protected: Literal["first", "second"] = "second"
     label: str | None = "label"
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.files is None):
+            raise ValueError(
+                "give either `path` (a Hub data set or embedded data) or `files` (split name to "
+                f"local file); got path={self.path!r} and files={self.files!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +110,15 @@ class TrainRecipe:
     selection_limit: int | None = 500
     args: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.rates is not None and not 0.0 <= self.rates[0] <= self.rates[1] < 1.0:
+            raise ValueError(f"rates are probabilities 0 <= low <= high < 1; got {self.rates}")
+        if not 0.0 <= self.clean_share <= 1.0:
+            raise ValueError(f"clean_share is a share in [0, 1]; got {self.clean_share!r}")
+        if not self.consistency >= 0.0:
+            raise ValueError(f"consistency is a weight of at least 0; got {self.consistency!r}")
+        _check_at_least_one(self, "selection_votes", "selection_limit")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyRecipe:
@@ -96,7 +129,8 @@ class CertifyRecipe:
         limit: Texts at most, from the start; `None` takes all.
         plan: How many votes, at which alpha, when to stop.
         attackers: Attackers to report, such as "insert+delete+substitute"; votes stop when the
-            radius against the first is decided.
+            radius against the first is decided. Without any, a recipe takes those of
+            `DEFAULT_ATTACKERS` that its mechanism certifies against.
         part_size: Texts per part: what an interruption loses at most.
         model: Folder of the classifier; `None` takes the one that `train` wrote to the run
             directory, else `model.base`.
@@ -105,9 +139,14 @@ class CertifyRecipe:
     split: str = "test"
     limit: int | None = None
     plan: SamplingPlan = field(default_factory=SequentialPlan)
-    attackers: tuple[str, ...] = ("insert+delete+substitute", "substitute", "insert", "delete")
+    attackers: tuple[str, ...] = ()
     part_size: int = 128
     model: str | None = None
+
+    def __post_init__(self) -> None:
+        names = tuple(attacker_name(parse_attacker(name)) for name in self.attackers)
+        object.__setattr__(self, "attackers", names)
+        _check_at_least_one(self, "limit", "part_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,17 +161,113 @@ class ReportRecipe:
     radii: tuple[int, ...] | None = None
     texts: bool = True
 
+    def __post_init__(self) -> None:
+        if self.radii is not None and min(self.radii, default=0) < 0:
+            raise ValueError(f"radii are whole numbers of at least 0; got {self.radii}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One whole experiment."""
+    """One whole experiment.
+
+    Attributes:
+        name: Name of the experiment and of its folder under `runs`.
+        model: The base classifier.
+        data: The data.
+        mechanism: The noise.
+        schema: Version of the recipe format.
+        seed: Seed of training and of all votes.
+        train: Fine-tuning.
+        certify: Certification.
+        report: What the report shows.
+
+    Raises:
+        ValueError: If the settings do not fit together.
+    """
 
     name: str
     model: ModelRecipe
     data: DataRecipe
     mechanism: AnyMechanism
-    schema: int = 1
+    schema: int = SCHEMA
     seed: int = 0
     train: TrainRecipe = field(default_factory=TrainRecipe)
     certify: CertifyRecipe = field(default_factory=CertifyRecipe)
     report: ReportRecipe = field(default_factory=ReportRecipe)
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(
+                f"this version of robust_nlp reads recipes of schema {SCHEMA}; got "
+                f"schema={self.schema}"
+            )
+        if not re.fullmatch(r"\w[\w.+-]*", self.name):
+            raise ValueError(
+                "name is also the name of a folder: letters, digits and _ . + - only, a letter "
+                f"or digit first; got {self.name!r}"
+            )
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0; got {self.seed}")
+        possible = self.mechanism.certifies
+        if self.certify.attackers:
+            for name in self.certify.attackers:
+                self.mechanism.check_attacker(parse_attacker(name))
+        else:
+            names = tuple(name for name in DEFAULT_ATTACKERS if parse_attacker(name) <= possible)
+            certify = dataclasses.replace(self.certify, attackers=names)
+            object.__setattr__(self, "certify", certify)
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: Entries that replace those of the file or are added, such as
+            "certify.limit=100"; values are YAML.
+
+    Raises:
+        RecipeError: If the file or an override cannot be read or does not make a recipe; the
+            message names the entry by its path, such as `mechanism.p_del`.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no recipe {path} (looked from {Path.cwd()})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+    values = from_yaml(text, str(path))
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path} is not a recipe: expected a mapping; got {values!r}")
+    for entry in overrides:
+        override(values, entry)
+    return recipe_from_dict(values)
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """Make a recipe of plain values, as `recipe_to_dict` returns them.
+
+    Raises:
+        RecipeError: If an entry is unknown, missing or out of range; the message begins with its
+            path.
+    """
+    recipe: Recipe = build(Recipe, values)
+    return recipe
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as plain values, all defaults filled in."""
+    values: dict[str, Any] = plain(recipe)
+    return values
+
+
+def recipe_to_yaml(recipe: Recipe) -> str:
+    """Return a recipe as YAML that `load_recipe` reads back, all defaults filled in."""
+    return to_yaml(recipe_to_dict(recipe))
+
+
+def _check_at_least_one(part: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(part, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1; got {name}={value}")

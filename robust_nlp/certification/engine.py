@@ -35,7 +35,7 @@ LARGEST_REQUEST = 1_000_000
 
 #: Share of its largest number of votes that a sequential plan is expected to use, and the tokens
 #: that an input has besides its units: only speed depends on them.
-EXPECTED_SHARE = 0.08
+EXPECTED_SHARE = 0.25
 EXTRA_TOKENS = 3.0
 
 Request = Sequence[Hashable]
@@ -268,10 +268,11 @@ def enumerated_strata(
         return nothing if total > plan.n_selection + plan.n_estimation else ~nothing
     # Enumerate the strata whose single noisy texts are the most probable, as many as give the
     # least expected number of tokens.
-    order = np.argsort(-strata.probability / strata.outcomes, kind="stable")
+    order = np.argsort(-(strata.probability / strata.outcomes), kind="stable")
     kept, probability = strata.kept[order], strata.probability[order]
+    outcomes = np.minimum(strata.outcomes[order], LARGEST_TABLE + 1.0)
     tokens = EXTRA_TOKENS + kept
-    enumerated = np.concatenate([[0.0], np.cumsum(strata.outcomes[order] * tokens)])
+    enumerated = np.concatenate([[0.0], np.cumsum(outcomes * tokens)])
     left = np.clip(1.0 - np.concatenate([[0.0], np.cumsum(probability)]), 0.0, 1.0)
     left[-1] = 0.0
     left_tokens = np.concatenate([np.cumsum((probability * tokens)[::-1])[::-1], [0.0]])
@@ -279,7 +280,7 @@ def enumerated_strata(
     sampled = np.where(
         left > 0.0, plan.n_selection + EXPECTED_SHARE * plan.max_votes * left**2, 0.0
     )
-    size = np.concatenate([[0.0], np.cumsum(strata.outcomes[order])]) * max(n_units, 1)
+    size = np.concatenate([[0.0], np.cumsum(outcomes)]) * max(n_units, 1)
     cost = np.where(size <= LARGEST_TABLE, enumerated + sampled * mean_tokens, np.inf)
     chosen = nothing.copy()
     chosen[order[: int(cost.argmin())]] = True

@@ -27,8 +27,8 @@ GRID_POINTS = 2_048
 
 #: Share of alpha spent by all looks but the last together, and the share of that which is left
 #: after each of them.
-SPENT_EARLY = 0.5
-SPENT_DECAY = 0.88
+SPENT_EARLY = 0.7
+SPENT_DECAY = 0.8
 
 #: Standard deviations of the walk that are followed; what lies outside has mass below 1e-18.
 BAND = 9.0

@@ -1,0 +1,263 @@
+"""The command `robust-nlp`. Modules that need torch are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from robust_nlp.errors import RobustNLPError
+
+if TYPE_CHECKING:
+    from robust_nlp.advisor import Advice
+    from robust_nlp.recipe import Recipe
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="robust-nlp",
+    help="Train, certify and report the robustness of text classifiers, one recipe at a time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RecipeFile = Annotated[Path, typer.Argument(help="YAML file of the experiment.", metavar="RECIPE")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Run directory (default: runs/<name>).")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="ENTRY=VALUE", help="Replace an entry of the recipe; repeatable."
+    ),
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Delete what the run directory holds first.")]
+
+
+@app.command()
+def train(
+    recipe: RecipeFile, output: Output = None, set_: Overrides = None, fresh: Fresh = False
+) -> None:
+    """Fine-tune the classifier of a recipe; an interrupted training goes on."""
+    with _session(resumable=True):
+        from robust_nlp import pipeline
+
+        loaded, folder = _load(recipe, set_, output)
+        run = pipeline.train(loaded, folder, fresh=fresh)
+        typer.echo(f"The classifier is in {run.model}. Certify it: robust-nlp certify {recipe}")
+
+
+@app.command()
+def certify(
+    recipe: RecipeFile,
+    output: Output = None,
+    set_: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Texts at most.")] = None,
+    fresh: Fresh = False,
+) -> None:
+    """Certify a split; parts that are done are kept, and an interrupted run goes on."""
+    with _session(resumable=True):
+        from robust_nlp import pipeline
+
+        loaded, folder = _load(recipe, set_, output)
+        run = pipeline.certify(loaded, folder, limit=limit, fresh=fresh)
+        typer.echo(f"The certificates are in {run.path}. Report: robust-nlp report {run.path}")
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    alpha: Annotated[
+        float | None, typer.Option(help="Failure probability (default: the recipe's).")
+    ] = None,
+    radii: Annotated[
+        str | None, typer.Option(help="Radii of the tables, such as 0,1,2,4 (default: all).")
+    ] = None,
+    html: Annotated[bool, typer.Option(help="Write report.html.")] = True,
+) -> None:
+    """Show what the certificates of a run say; no model is needed."""
+    with _session():
+        from robust_nlp.report import write_report
+
+        chosen = _numbers(radii, int, "--radii") or None
+        typer.echo(write_report(run, alpha=alpha, radii=chosen, html=html))
+
+
+@app.command()
+def validate(
+    recipes: Annotated[list[Path], typer.Argument(help="Recipes.", metavar="RECIPE...")],
+    set_: Overrides = None,
+) -> None:
+    """Look recipes over: entries, tokenizer, data, labels, attackers, dead zones."""
+    found = 0
+    for recipe in recipes:
+        with _session():
+            findings = _findings(recipe, set_)
+        typer.echo(f"{recipe}: {'nothing found' if not findings else f'{len(findings)} found'}")
+        for finding in findings:
+            typer.echo(f"  - {finding}")
+        found += len(findings)
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
+def advise(
+    recipe: RecipeFile,
+    rates: Annotated[
+        str | None,
+        typer.Option(help="Deletion rates to compare, such as 0.7,0.8,0.9, with the recipe's."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split (default: certify.split).")] = None,
+    set_: Overrides = None,
+) -> None:
+    """Say what noise can promise on the texts of a recipe, before any vote is cast."""
+    with _session():
+        from robust_nlp.advisor import advise as ask
+        from robust_nlp.advisor import cautions
+        from robust_nlp.data import load_split
+        from robust_nlp.mechanisms import RandomizedDeletion
+        from robust_nlp.threats import parse_attacker
+        from robust_nlp.validation import unit_lengths
+
+        loaded, _ = _load(recipe, set_, None)
+        data = dataclasses.replace(loaded.data, label=None)
+        texts = load_split(data, split or loaded.certify.split).texts
+        lengths = unit_lengths(loaded, texts)
+        unit = loaded.mechanism.unit
+        others = [
+            RandomizedDeletion(p_del=rate, unit=unit) for rate in _numbers(rates, float, "--rates")
+        ]
+        attackers = [parse_attacker(name) for name in loaded.certify.attackers]
+        advice = {
+            mechanism: ask(lengths, mechanism, attackers, loaded.certify.plan)
+            for mechanism in (loaded.mechanism, *others)
+        }
+        _show(advice, unit)
+        for caution in cautions(advice[loaded.mechanism]):
+            typer.echo(f"Caution: {caution}.")
+
+
+@app.command()
+def quickstart(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Run directory.")] = Path(
+        "runs/quickstart"
+    ),
+) -> None:
+    """Train, certify and report a small classifier without any network, to see how it goes."""
+    with _session(resumable=True):
+        from robust_nlp import quickstart as story
+
+        story.run(output)
+
+
+@app.command()
+def env() -> None:
+    """Show versions, device and extras, to paste into an issue."""
+    import torch
+
+    from robust_nlp import environment
+
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    for name, version in environment.versions().items():
+        typer.echo(f"{name}: {version}")
+    for name, value in environment.host(environment.device_name(device)).items():
+        typer.echo(f"{name}: {value}")
+    for extra, installed in environment.extras().items():
+        typer.echo(f"extra {extra}: {'installed' if installed else 'not installed'}")
+
+
+@contextmanager
+def _session(resumable: bool = False) -> Iterator[None]:
+    """Show logs, warnings and errors of settings as lines, without tracebacks."""
+    log = logging.getLogger("robust_nlp")
+    handler = logging.StreamHandler()
+    level, log_warning = log.level, warnings.showwarning
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    warnings.showwarning = _show_warning
+    try:
+        yield
+    except KeyboardInterrupt:
+        resume = " Give the same command again to go on; what is finished is kept."
+        typer.echo(f"Interrupted.{resume if resumable else ''}", err=True)
+        raise typer.Exit(130) from None
+    except (RobustNLPError, ValueError) as error:
+        if not _is_about_settings(error):
+            raise
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(2) from None
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        warnings.showwarning = log_warning
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    typer.echo(f"Warning: {message}", err=True)
+
+
+def _is_about_settings(error: Exception) -> bool:
+    """Tell errors that this package raised from those that other packages raised under it."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = str(frame.f_globals.get("__name__", ""))
+    return isinstance(error, RobustNLPError) or module.split(".")[0] == "robust_nlp"
+
+
+def _load(recipe: Path, overrides: list[str] | None, output: Path | None) -> tuple[Recipe, Path]:
+    from robust_nlp.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    return loaded, Path("runs", loaded.name) if output is None else output
+
+
+def _findings(recipe: Path, overrides: list[str] | None) -> list[str]:
+    from robust_nlp.recipe import load_recipe
+    from robust_nlp.validation import validate as look_over
+
+    try:
+        return look_over(load_recipe(recipe, overrides or ()))
+    except RobustNLPError as error:
+        return [str(error)]
+
+
+def _numbers(text: str | None, kind: Callable[[str], T], option: str) -> list[T]:
+    try:
+        return [] if text is None else [kind(number) for number in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{option} takes numbers with commas between them; got {text!r}"
+        ) from error
+
+
+def _show(advice: Mapping[Any, Advice], unit: str) -> None:
+    """Print a table with one column a mechanism."""
+    from rich.console import Console
+    from rich.table import Table
+
+    first = next(iter(advice.values()))
+    table = Table(title=f"What noise can promise on {first.texts:,} texts")
+    table.add_column("")
+    for mechanism in advice:
+        rate = getattr(mechanism, "p_del", None)
+        table.add_column(mechanism.kind if rate is None else f"p_del {rate:g}", justify="right")
+
+    def row(name: str, values: Iterable[str]) -> None:
+        table.add_row(name, *values)
+
+    each = list(advice.values())
+    for attacker in first.ceilings:
+        row(f"largest radius, {attacker}", (str(a.ceilings[attacker]) for a in each))
+    row("texts in the dead zone", (f"{a.dead_zone:.1%}" for a in each))
+    row("texts decided exactly", (f"{a.exact:.1%}" for a in each))
+    row(f"{unit}s kept per vote", (f"{a.kept_units:.1f}" for a in each))
+    row("tokens read per text, at most", (f"{a.tokens:,.0f}" for a in each))
+    Console().print(table)

@@ -1,0 +1,104 @@
+"""Look a recipe over before it costs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from robust_nlp.advisor import advise, cautions, unit_counts
+from robust_nlp.base_classifier import Text
+from robust_nlp.data import Split, load_split
+from robust_nlp.embedded import resolve_base
+from robust_nlp.errors import ModelError, RobustNLPError
+from robust_nlp.pipeline import classifier_source
+from robust_nlp.recipe import Recipe
+from robust_nlp.results import RunDirectory
+from robust_nlp.smoothing import resolve_mask
+from robust_nlp.threats import parse_attacker
+
+T = TypeVar("T")
+
+
+def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
+    """Look for what would stop a recipe or disappoint, without training or voting.
+
+    Looked at are: tokenizer and configuration of the classifier; the splits with their columns
+    and values; labels against the classifier's head; the mask; arguments of training, where the
+    recipe starts from a model without a head; ceilings and dead zones. Weights are not loaded.
+
+    Args:
+        recipe: The experiment.
+        output: The run directory, where a trained classifier may be; `None` for none.
+
+    Returns:
+        What was found, one sentence or more each; empty if all is well.
+    """
+    findings: list[str] = []
+
+    def attempt(action: Callable[[], T]) -> T | None:
+        try:
+            return action()
+        except (RobustNLPError, ValueError) as error:
+            findings.append(str(error))
+            return None
+
+    run = None if output is None else RunDirectory(output)
+    loaded = attempt(lambda: _load(recipe, run))
+    tokenizer, names = loaded or (None, None)
+    if loaded is not None:
+        attempt(lambda: resolve_mask(recipe.mechanism, tokenizer))
+        if names is None:
+            names = attempt(lambda: _check_training(recipe))
+    split = attempt(lambda: load_split(recipe.data, recipe.certify.split, label_names=names))
+    if split is not None and (tokenizer is not None or recipe.mechanism.unit != "token"):
+        findings += _cautions(recipe, split, tokenizer)
+    return findings
+
+
+def unit_lengths(recipe: Recipe, texts: Sequence[Text]) -> list[int]:
+    """Count the units of each text; the tokenizer is loaded only where units are tokens.
+
+    Raises:
+        ModelError: If the tokenizer cannot be loaded.
+    """
+    tokenizer = _load(recipe, None)[0] if recipe.mechanism.unit == "token" else None
+    return unit_counts(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
+
+
+def _load(recipe: Recipe, run: RunDirectory | None) -> tuple[Any, list[str] | None]:
+    """Return the tokenizer, and the names of the classes if the model has a head for them."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    path, revision = classifier_source(recipe, run)
+    source = resolve_base(path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        config = AutoConfig.from_pretrained(source, revision=revision)
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"cannot load tokenizer and configuration of {source!r}: {error}"
+        ) from error
+    if any(name.endswith("ForSequenceClassification") for name in config.architectures or ()):
+        return tokenizer, [str(name) for _, name in sorted(config.id2label.items())]
+    if recipe.certify.model is not None:
+        raise ModelError(f"certify.model={path!r} is no sequence classifier: it has no head")
+    return tokenizer, None
+
+
+def _check_training(recipe: Recipe) -> list[str] | None:
+    """Check what training needs; return the names of the classes that it will learn."""
+    from robust_nlp.training.arguments import training_arguments
+
+    training_arguments(recipe, Path())
+    training = load_split(recipe.data, recipe.train.train_split)
+    names = training.label_names
+    load_split(recipe.data, recipe.train.validation_split, label_names=names)
+    return names
+
+
+def _cautions(recipe: Recipe, split: Split, tokenizer: Any) -> list[str]:
+    texts = split.texts[: recipe.certify.limit]
+    lengths = unit_counts(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
+    attackers = [parse_attacker(name) for name in recipe.certify.attackers]
+    return cautions(advise(lengths, recipe.mechanism, attackers, recipe.certify.plan))
