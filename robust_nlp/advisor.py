@@ -23,7 +23,7 @@ SPECIAL_TOKENS = 2
 CEILING_TEXTS = 25
 
 #: Shares of texts above which a caution is worth its line.
-TELLING_SHARE = 0.05
+TELLING_SHARE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,8 @@ def report(
 
         chosen = _numbers(radii, int, "--radii") or None
         typer.echo(write_report(run, alpha=alpha, radii=chosen, html=html))
+        if html:
+            typer.echo(f"The report is in {run / 'report.html'}.")
 
 
 @app.command()
@@ -156,7 +158,7 @@ def quickstart(
     with _session(resumable=True):
         from robust_nlp import quickstart as story
 
-        story.run(output)
+        typer.echo(story.run(output))
 
 
 @app.command()

@@ -57,7 +57,7 @@ def from_yaml(text: str, where: str) -> Any:
 
 def to_yaml(values: Any) -> str:
     """Write plain values as YAML that `from_yaml` reads back."""
-    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False)
     return text
 
 

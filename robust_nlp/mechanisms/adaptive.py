@@ -129,7 +129,8 @@ class AdaptiveDeletion(DeletionLaw):
         lengths = np.arange(attacked.min(), attacked.max() + 1)
         rates = np.array([self.rate(int(length)) for length in lengths])
         attacked_rate = rates[attacked - lengths[0]]
-        inside_clean: FloatArray = np.power(clean_rate, n - common)  # mass of noisy texts inside the common part
+        # Mass of the noisy texts inside the common part, before and after the attack.
+        inside_clean: FloatArray = np.power(clean_rate, n - common)
         inside_attacked = attacked_rate ** (attacked - common)
         low_target = np.clip(p_lower - 1.0 + inside_clean, 0.0, None)
         high_target = np.minimum(min(p_runner_up, 1.0 - p_lower), inside_clean)

@@ -298,9 +298,8 @@ def check_rate(p_del: float) -> None:
 
 def subsets(n_units: int, kept: int, removed: IntArray) -> IntArray:
     """List all rows that keep `kept` of n positions and show `removed` at the others."""
-    chosen = np.fromiter(
-        itertools.chain.from_iterable(itertools.combinations(range(n_units), kept)), dtype=np.int64
-    ).reshape(-1, kept)
+    positions = itertools.chain.from_iterable(itertools.combinations(range(n_units), kept))
+    chosen = np.fromiter(positions, np.int64).reshape(math.comb(n_units, kept), kept)
     rows = np.tile(removed, (len(chosen), 1))
     np.put_along_axis(rows, chosen, chosen, axis=1)
     return rows

@@ -1,0 +1,1 @@
+"""What a run says: numbers, words, charts and pages."""

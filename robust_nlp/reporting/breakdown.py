@@ -1,0 +1,197 @@
+"""Breakdowns of a run: by outcome, length and class, and the texts at both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from robust_nlp.mechanisms import RandomizedDeletion, TextMechanism
+from robust_nlp.reporting.accuracy import interval
+from robust_nlp.reporting.texts import CertifiedText
+from robust_nlp.threats import parse_attacker
+
+#: Length classes, texts at each end of the list, characters quoted, and mixes of edits listed.
+LENGTH_BINS = 5
+EXTREMES = 5
+QUOTED = 300
+MIXES = 12
+
+
+def class_name(labels: Sequence[str], label: int | None) -> str | None:
+    """Name a class; a class that the classifier does not know goes by its number."""
+    if label is None:
+        return None
+    return labels[label] if 0 <= label < len(labels) else str(label)
+
+
+def outcomes(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
+    """Sort all texts into disjoint outcomes against the first attacker."""
+    labelled = texts[0].label is not None
+
+    def outcome(text: CertifiedText) -> str:
+        certificate = text.first
+        if certificate.dead_zone:
+            return "dead zone"
+        if certificate.radius is None:
+            return "abstention"
+        if not text.right:
+            return "wrong"
+        answer = "right" if labelled else "certified"
+        return f"{answer}, radius 1 or more" if certificate.radius else f"{answer}, radius 0"
+
+    names = (
+        ["right, radius 1 or more", "right, radius 0", "wrong", "abstention", "dead zone"]
+        if labelled
+        else ["certified, radius 1 or more", "certified, radius 0", "abstention", "dead zone"]
+    )
+    found = [outcome(text) for text in texts]
+    return [
+        {"name": name, "count": found.count(name), "share": found.count(name) / len(texts)}
+        for name in names
+    ]
+
+
+def quantile(values: Iterable[int], share: float) -> int | None:
+    """Return a quantile that is one of the values, `None` without values."""
+    ordered = list(values)
+    return int(np.quantile(ordered, share, method="inverted_cdf")) if ordered else None
+
+
+def by_length(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
+    """Return radii against the first attacker in classes of length with about as many texts each.
+
+    Quartiles are those of the texts with an answer, right or wrong; the ceiling is the largest
+    radius that unanimous votes would have given one of the texts.
+    """
+    lengths = np.array([text.first.n_units for text in texts])
+    shares = np.arange(1, LENGTH_BINS) / LENGTH_BINS
+    edges = np.unique(np.quantile(lengths, shares, method="inverted_cdf"))
+    member = np.searchsorted(edges, lengths)
+    rows = []
+    for index in np.unique(member):
+        group = [text for text, m in zip(texts, member, strict=True) if m == index]
+        sizes = [text.first.n_units for text in group]
+        radii = [text.first.radius for text in group if text.first.radius is not None]
+        rows.append(
+            {
+                "shortest": min(sizes),
+                "longest": max(sizes),
+                "texts": len(group),
+                "right": sum(text.right for text in group),
+                "abstentions": sum(text.first.abstains for text in group),
+                "lower_quartile": quantile(radii, 0.25),
+                "median": quantile(radii, 0.5),
+                "upper_quartile": quantile(radii, 0.75),
+                "ceiling": max(text.first.ceiling for text in group),
+            }
+        )
+    return rows
+
+
+def by_class(
+    texts: Sequence[CertifiedText], labels: Sequence[str], *, attacker: str, radius: int
+) -> list[dict[str, Any]]:
+    """Return accuracy and certified accuracy, and the answers given, per class."""
+    known = {label for text in texts for label in (text.label, text.first.predicted)} - {None}
+    rows = []
+    for label in sorted(known | set(range(len(labels))), key=lambda each: each or 0):
+        group = [text for text in texts if text.label == label]
+        right = sum(text.right for text in group)
+        certified = sum(text.survives(attacker, radius) for text in group)
+        low, high = interval(right, len(group)) if group else (0.0, 1.0)
+        rows.append(
+            {
+                "class": class_name(labels, label),
+                "texts": len(group),
+                "answers": sum(text.first.predicted == label for text in texts),
+                "abstentions": sum(text.first.abstains for text in group),
+                "right": right,
+                "accuracy": right / len(group) if group else None,
+                "low": low,
+                "high": high,
+                "certified": certified,
+                "certified_accuracy": certified / len(group) if group else None,
+            }
+        )
+    return rows
+
+
+def quote(text: CertifiedText, labels: Sequence[str], *, with_text: bool) -> dict[str, Any]:
+    """Describe one text and its certificate against the first attacker."""
+    certificate = text.first
+    return {
+        "example_id": text.example_id,
+        "text": _shortened(text.text) if with_text else None,
+        "pair": _shortened(text.pair) if with_text and text.pair is not None else None,
+        "label": class_name(labels, text.label),
+        "predicted": class_name(labels, certificate.predicted),
+        "right": None if text.label is None else text.right,
+        "radius": certificate.radius,
+        "ceiling": certificate.ceiling,
+        "p_lower": certificate.p_lower,
+        "n_units": certificate.n_units,
+        "dead_zone": certificate.dead_zone,
+    }
+
+
+def ranked(texts: Iterable[CertifiedText]) -> list[CertifiedText]:
+    """Sort the texts outside the dead zone, the most stable first."""
+
+    def stability(text: CertifiedText) -> tuple[int, float, int]:
+        radius = -1 if text.first.radius is None else text.first.radius
+        return (-radius, -text.first.p_lower, text.example_id)
+
+    return sorted((text for text in texts if not text.first.dead_zone), key=stability)
+
+
+def extremes(
+    texts: Iterable[CertifiedText],
+) -> tuple[list[CertifiedText], list[CertifiedText]]:
+    """Return the most stable and the most fragile texts, none of them in both."""
+    order = ranked(texts)
+    size = min(EXTREMES, (len(order) + 1) // 2)
+    return order[:size], order[size:][-EXTREMES:][::-1]
+
+
+def frontiers(
+    texts: Iterable[CertifiedText],
+    mechanism: TextMechanism,
+    labels: Sequence[str],
+    *,
+    attacker: str,
+    with_text: bool,
+) -> list[dict[str, Any]]:
+    """Return the safe mixes of edits of the most stable and of a middling right text.
+
+    Empty for mechanisms whose certificates do not tell mixes apart, and without a right text that
+    has a radius of 1 or more.
+    """
+    stable = [text for text in ranked(texts) if text.right and text.first.radius]
+    # Of equally stable texts the longer one is the better example: it allows for more deletions.
+    stable.sort(key=lambda text: (-(text.first.radius or 0), -text.first.n_units))
+    if not isinstance(mechanism, RandomizedDeletion) or not stable:
+        return []
+    examples = []
+    for text in dict.fromkeys([0, len(stable) // 2]):
+        certificate = stable[text].first
+        mixes = mechanism.frontier(
+            certificate.p_lower,
+            certificate.p_runner_up,
+            n_units=certificate.n_units,
+            attacker=parse_attacker(attacker),
+        )
+        shown = sorted({round(i) for i in np.linspace(0, len(mixes) - 1, min(MIXES, len(mixes)))})
+        examples.append(
+            {
+                **quote(stable[text], labels, with_text=with_text),
+                "mixes": [mixes[i]._asdict() for i in shown],
+                "mixes_in_all": len(mixes),
+            }
+        )
+    return examples
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= QUOTED else text[: QUOTED - 1].rstrip() + "…"

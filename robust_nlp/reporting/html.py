@@ -1,0 +1,68 @@
+"""The page of a report: one file, without scripts and without anything from the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from robust_nlp.reporting import charts, words
+
+#: Radii that the chart of all attackers shows, at most, as multiples of the first one's largest.
+SHOWN = 3
+
+
+def render(facts: Mapping[str, Any]) -> str:
+    """Return the page that shows the facts of a report.
+
+    Everything is escaped: texts, names and settings of a run are untrusted.
+    """
+    environment = Environment(
+        loader=PackageLoader("robust_nlp"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=lambda share: "–" if share is None else words.percent(share),
+        whole=lambda number: "–" if number is None else f"{number:,}",
+        duration=words.duration,
+        probability=_probability,
+        rate=lambda number: f"{number:,.0f}" if number >= 100.0 else f"{number:.3g}",
+        said=_said,
+        unbroken=lambda line: line.replace(" %", "\N{NO-BREAK SPACE}%"),
+    )
+    environment.globals.update(count=words.count, span=charts.span)
+    unit, measure, attackers = facts["unit"], facts["measure"], facts["attackers"]
+    reach = SHOWN * ((attackers[0]["largest_radius"] or 0) + 1)
+    cut = [a["attacker"] for a in attackers if (a["largest_radius"] or 0) >= reach]
+    return environment.get_template("report.html.j2").render(
+        facts,
+        cut=cut,
+        overview=charts.accuracy_chart(
+            "overview", attackers, unit=unit, measure=measure, band=False, largest=reach
+        ),
+        first=charts.accuracy_chart("first", attackers[:1], unit=unit, measure=measure, band=True),
+        lengths_chart=charts.length_chart(facts["lengths"], unit=unit),
+        bar=charts.bar_segments(facts["outcomes"]),
+    )
+
+
+def _probability(value: float) -> str:
+    """Round a lower bound down, so that what is printed still holds."""
+    return f"{int(value * 10_000) / 10_000:.4f}"
+
+
+def _said(value: Any) -> str:
+    """Write a setting on one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_said(item)}" for key, item in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(_said(item) for item in value) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "–" if value is None or value == "" else str(value)

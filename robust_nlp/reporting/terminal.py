@@ -1,0 +1,42 @@
+"""A report as plain text for the terminal."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from robust_nlp.reporting import words
+
+#: Columns of the terminal.
+WIDTH = 100
+
+
+def terminal_table(facts: Mapping[str, Any]) -> str:
+    """Return the title, the summary and certified accuracy per radius and attacker."""
+    attackers: Sequence[Mapping[str, Any]] = facts["attackers"]
+    unit = facts["unit"]
+    table = Table(box=SIMPLE_HEAD, safe_box=True, pad_edge=False)
+    table.add_column(Text("radius"), justify="right")
+    for attacker in attackers:
+        moves = attacker["attacker"].replace("+", "\n")
+        table.add_column(Text(f"{moves}\n({unit} edits)"), justify="right", vertical="bottom")
+    curves = [{point["radius"]: point for point in a["curve"]} for a in attackers]
+    for radius in sorted({radius for a in attackers for radius in a["table"]}):
+        points = [curve.get(radius) for curve in curves]
+        cells = [words.percent(point["share"] if point else 0.0) for point in points]
+        table.add_row(str(radius), *cells)
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    summary = [textwrap.fill(line, WIDTH) for line in facts["summary"]]
+    return "\n".join(
+        [facts["title"], "", *summary, "", f"{facts['measure'].capitalize()} by attacker", *lines]
+    )

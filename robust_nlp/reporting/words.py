@@ -1,0 +1,157 @@
+"""Plain words for threats, mechanisms and plans."""
+
+from __future__ import annotations
+
+from robust_nlp.certification import ExactPlan, FixedPlan, SamplingPlan, SequentialPlan
+from robust_nlp.mechanisms import (
+    AdaptiveDeletion,
+    RandomizedDeletion,
+    RandomMasking,
+    TextMechanism,
+    dead_zone_length,
+)
+from robust_nlp.threats import MOVES, Unit, parse_attacker
+
+NOUNS = {"insert": "insertions", "delete": "deletions", "substitute": "substitutions"}
+
+EDIT: dict[Unit, str] = {
+    "word": (
+        "One edit inserts, deletes or substitutes one word. A word is what stands between white "
+        "space, its punctuation included: changing any number of characters of one word is one "
+        "substitution, splitting a word in two is a substitution and an insertion, and the amount "
+        "of white space between words does not matter."
+    ),
+    "character": (
+        "One edit inserts, deletes or substitutes one character. A character is a Unicode code "
+        "point, white space included: a letter with a separate accent counts as two."
+    ),
+    "token": (
+        "One edit inserts, deletes or substitutes one token of the classifier's tokenizer. One "
+        "changed word may change several tokens, so that these radii are not radii in words."
+    ),
+}
+
+ATTACKER = (
+    "Moves are the attacker's own, from the clean text to the attacked one: the attacker "
+    "“delete” removes units from the clean text. A radius covers every text within that many "
+    "moves, however it was found and whatever the attacker knows."
+)
+
+NOT_COVERED = (
+    "more edits than the radius, and moves that an attacker is not listed with",
+    "edits of a fixed prefix, or of the protected text of a pair",
+    "another base classifier, other weights, or the base classifier without smoothing",
+    "the meaning of the attacked text: a certificate does not ask whether the label still fits",
+    "a prediction from few fresh votes, which may differ by chance from the certified answer",
+)
+
+
+def moves(attacker: str) -> str:
+    """Name the moves of an attacker, such as "insertions, deletions or substitutions"."""
+    *front, last = [NOUNS[move] for move in MOVES if move in parse_attacker(attacker)]
+    return f"{', '.join(front)} or {last}" if front else last
+
+
+def count(number: int, noun: str) -> str:
+    """Count things, such as "1 text" or "1,200 texts"."""
+    return f"{number:,} {agree(number, noun, noun + 's')}"
+
+
+def agree(number: int, one: str, many: str) -> str:
+    """Choose the form that agrees with a number."""
+    return one if number == 1 else many
+
+
+def percent(share: float) -> str:
+    """Write a share in percent, such as "30.5 %"."""
+    return f"{100.0 * share:.1f} %"
+
+
+def of_all(number: int, total: int) -> str:
+    """Write a number with its share, such as "61 (30.5 %)"."""
+    return f"{number:,} ({percent(number / total)})"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration, such as "5 min 12 s"."""
+    if seconds < 60.0:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def failure(alpha: float) -> str:
+    """Say with which probability a certificate fails."""
+    return f"alpha {alpha:g} per text" if alpha else "exact, without a failure probability"
+
+
+def describe_mechanism(mechanism: TextMechanism) -> str:
+    """Say in a sentence what the noise does."""
+    unit = mechanism.unit
+    match mechanism:
+        case RandomizedDeletion():
+            return (
+                f"Randomized deletion: every {unit} is deleted with probability "
+                f"{mechanism.p_del:g}, independently; the answer is the class that most of the "
+                "shortened texts are given."
+            )
+        case AdaptiveDeletion():
+            kept = " / ".join(f"{keep:g}" for keep in mechanism.keeps)
+            return (
+                f"Length-adaptive deletion: every {unit} is deleted with one probability that "
+                f"depends on the length of the text, so that about {kept} {unit}s are left; the "
+                "answer is the class that most of the shortened texts are given."
+            )
+        case RandomMasking():
+            return (
+                f"Random masking: a share of {mechanism.p_mask:g} of the {unit}s, drawn anew each "
+                "time, is hidden behind a mask; the answer is the class that most of the masked "
+                "texts are given. It certifies against substitutions only."
+            )
+    return f"{type(mechanism).__name__} of {unit}s."
+
+
+def describe_dead_zone(mechanism: TextMechanism) -> str:
+    """Say which texts are in the dead zone, and why."""
+    which = f"Texts of very few {mechanism.unit}s are in the dead zone"
+    if isinstance(mechanism, RandomizedDeletion):
+        which = (
+            f"Texts of at most {count(dead_zone_length(mechanism.p_del), mechanism.unit)} are in "
+            "the dead zone"
+        )
+    return (
+        f"{which}: the noise most likely leaves nothing of them, so that all texts of that length "
+        "have the same answer. Their radius is true, but says nothing about the text."
+    )
+
+
+def describe_plan(plan: SamplingPlan) -> str:
+    """Say in a sentence how many votes were cast, and when the sampling stopped."""
+    match plan:
+        case ExactPlan():
+            return "Every noisy text was classified; no vote was drawn."
+        case FixedPlan():
+            return (
+                f"{plan.n_selection:,} votes chose the class of a text and {plan.n_estimation:,} "
+                "others bound its probability (Clopper–Pearson)."
+            )
+        case SequentialPlan():
+            return (
+                f"{plan.n_selection:,} votes chose the class of a text; others, up to a precision "
+                f"of {plan.max_votes:,} votes, bound its probability. Sampling stopped as soon as "
+                "the radius against the first attacker was decided; the bounds hold at all looks "
+                "together (group sequential test), and against the other attackers as well, where "
+                "more votes might give larger radii."
+            )
+
+
+def most_votes(plan: SamplingPlan) -> int | None:
+    """Return the votes that a plan casts at most per text, `None` without such a limit."""
+    match plan:
+        case FixedPlan():
+            return plan.n_selection + plan.n_estimation
+        case SequentialPlan():
+            return plan.n_selection + plan.max_votes
+        case ExactPlan():
+            return None

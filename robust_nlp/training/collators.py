@@ -1,0 +1,188 @@
+"""Batches of training texts with fresh noise for every example and epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback
+
+from robust_nlp.base_classifier import Side, split_pair
+from robust_nlp.encoding import UnitEncoder
+from robust_nlp.errors import ModelError, RecipeError
+from robust_nlp.mechanisms import RandomizedDeletion, RandomMasking
+from robust_nlp.mechanisms.base import IntArray, TextMechanism
+from robust_nlp.smoothing import resolve_mask
+from robust_nlp.training.inputs import Ids, InputBuilder
+from robust_nlp.units import keyed_rng
+
+
+class NoisyCollator:
+    """Turn examples into a padded batch of noisy texts.
+
+    An example is a dict with `text`, `label`, `example_id`, and `pair` for the second text of a
+    pair. Texts are split into units, noised, joined, tokenized, truncated and padded, in this
+    order, as they are for certification.
+
+    Noise depends on seed, epoch, example and draw alone: it is the same for any batch size, order
+    of examples, number of worker processes and number of training processes, and after resuming.
+
+    Args:
+        tokenizer: Tokenizer of the classifier.
+        mechanism: The law of the noise; `None` takes every text as it is.
+        max_length: Tokens in an input at most, special tokens included.
+        seed: Seed of the noise.
+        rates: Range in `(0, 1)` from which each example draws a rate of its own in each epoch, in
+            place of the mechanism's `p_del` or `p_mask`; `None` keeps the mechanism's rate.
+        clean_share: Probability that an example goes without noise in an epoch, in `[0, 1]`.
+        draws: Noisy texts per example. A batch has all first draws, then all second draws, ...;
+            the draws of an example share its rate, and whether it is clean.
+        prefix: Fixed text before every input, never noised.
+        protected: Which text of a pair is never noised.
+
+    Raises:
+        RecipeError: If `rates` or `clean_share` are out of range, or the mechanism has no single
+            rate that could be drawn.
+        ModelError: If the tokenizer has no token to pad with, or masking finds no mask token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        mechanism: TextMechanism | None,
+        *,
+        max_length: int,
+        seed: int = 0,
+        rates: tuple[float, float] | None = None,
+        clean_share: float = 0.0,
+        draws: int = 1,
+        prefix: str = "",
+        protected: Side = "second",
+    ) -> None:
+        if rates is not None and not 0.0 < rates[0] <= rates[1] < 1.0:
+            raise RecipeError(f"rates must be a range low, high within (0, 1); got {rates}")
+        if not 0.0 <= clean_share <= 1.0:
+            raise RecipeError(f"clean_share is a probability in [0, 1]; got {clean_share!r}")
+        if tokenizer.pad_token_id is None:
+            raise ModelError("the tokenizer has no pad token; set one, such as its eos token")
+        self.mechanism = mechanism if mechanism is None else resolve_mask(mechanism, tokenizer)
+        if rates is not None and self.mechanism is not None:
+            with_rate(self.mechanism, rates[0])
+        self._seed, self._rates, self._clean_share = seed, rates, clean_share
+        self.draws, self._protected = draws, protected
+        self._pad = tokenizer.pad_token_id
+        self._encoder = UnitEncoder(
+            tokenizer, "character" if mechanism is None else mechanism.unit, prefix
+        )
+        self._builder = InputBuilder(tokenizer, max_length=max_length, protected=protected)
+        # Worker processes may outlive an epoch; they see it change through shared memory.
+        self._epoch = torch.zeros(1, dtype=torch.int64)
+        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
+
+    @property
+    def epoch(self) -> int:
+        """The epoch whose noise is drawn, from 0, also for running worker processes."""
+        return int(self._epoch.item())
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask`, `labels`, and `token_type_ids` where they matter.
+
+        All have `draws * len(examples)` rows.
+        """
+        texts, partners = [], []
+        for example in examples:
+            pair = example.get("pair")
+            whole = example["text"] if pair is None else (example["text"], pair)
+            text, partner = split_pair(whole, self._protected)
+            texts.append(text)
+            partners.append(partner)
+        noisy = [
+            self._noisy(text, example["example_id"], draw)
+            for draw in range(self.draws)
+            for text, example in zip(texts, examples, strict=True)
+        ]
+        bodies = self._bodies(noisy)
+        inputs = [
+            self._builder.build(body, partner)
+            for body, partner in zip(bodies, partners * self.draws, strict=True)
+        ]
+        labels = [example["label"] for example in examples]
+        return {**self._padded(inputs), "labels": torch.tensor(labels * self.draws)}
+
+    def _noisy(self, text: str, example_id: int, draw: int) -> tuple[list[str], IntArray]:
+        """Return the units of a text and a noisy row of indices; shape `(1, units)`."""
+        if self.mechanism is None:
+            return [text], np.arange(1)[None]
+        units = self._encoder.units(text)
+        key = (self.epoch, example_id)
+        mechanism = self.mechanism
+        settings = keyed_rng(self._seed, "train-rate", *key)
+        if settings.random() < self._clean_share:
+            return units, np.arange(len(units))[None]
+        if self._rates is not None:
+            mechanism = with_rate(mechanism, settings.uniform(*self._rates))
+        rng = keyed_rng(self._seed, "train-noise", *key, draw)
+        return units, mechanism.draw(len(units), 1, rng)
+
+    def _bodies(self, noisy: list[tuple[list[str], IntArray]]) -> list[bytes]:
+        extra = () if self.mechanism is None else self.mechanism.extra_units
+        if self.mechanism is not None and self.mechanism.unit == "token":
+            return [self._encoder.open(units, extra).encode(rows)[0] for units, rows in noisy]
+        strings = []
+        for units, rows in noisy:
+            known = [*units, *extra]
+            kept = [known[i] for i in rows[0].tolist() if i >= 0]
+            strings.append(self._encoder.string(kept))
+        return self._encoder.bodies_of_strings(strings)
+
+    def _padded(self, inputs: list[tuple[Ids, Ids | None]]) -> dict[str, torch.Tensor]:
+        """Pad on the right, where positions are those of an input without padding."""
+        shape = (len(inputs), max(len(ids) for ids, _ in inputs))
+        ids_, mask = torch.full(shape, self._pad), torch.zeros(shape, dtype=torch.int64)
+        batch = {"input_ids": ids_, "attention_mask": mask}
+        if inputs[0][1] is not None:
+            batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
+        for row, (ids, types) in enumerate(inputs):
+            ids_[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
+            mask[row, : len(ids)] = 1
+            if types is not None:
+                batch["token_type_ids"][row, : len(ids)] = torch.from_numpy(types.astype(np.int64))
+        return batch
+
+
+def with_rate(mechanism: TextMechanism, rate: float) -> TextMechanism:
+    """Return the mechanism with another rate of noise.
+
+    Raises:
+        RecipeError: If the mechanism has no single rate.
+    """
+    if isinstance(mechanism, RandomizedDeletion):
+        return dataclasses.replace(mechanism, p_del=rate)
+    if isinstance(mechanism, RandomMasking):
+        return dataclasses.replace(mechanism, p_mask=rate)
+    raise RecipeError(
+        f"rates draws p_del or p_mask anew, and {type(mechanism).__name__} has neither (its rate "
+        "follows from the length of a text); leave rates out, or change the mechanism's settings"
+    )
+
+
+class NoiseEpoch(TrainerCallback):
+    """Tell a collator which epoch begins, before data are loaded for it.
+
+    An epoch that is resumed in its middle goes on with its own noise.
+    """
+
+    def __init__(self, collator: NoisyCollator) -> None:
+        self._collator = collator
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        # At the start of an epoch the Trainer's fractional epoch is a whole number up to rounding;
+        # where it resumes, it lies inside the epoch.
+        self._collator.epoch = int((state.epoch or 0.0) + 1e-6)
