@@ -52,7 +52,8 @@ def train(
 
         loaded, folder = _load(recipe, set_, output)
         run = pipeline.train(loaded, folder, fresh=fresh)
-        typer.echo(f"The classifier is in {run.model}. Certify it: robust-nlp certify {recipe}")
+        where = "" if output is None else f" --output {output}"
+        _say(f"The classifier is in {run.model}. Go on with: robust-nlp certify {recipe}{where}")
 
 
 @app.command()
@@ -69,7 +70,7 @@ def certify(
 
         loaded, folder = _load(recipe, set_, output)
         run = pipeline.certify(loaded, folder, limit=limit, fresh=fresh)
-        typer.echo(f"The certificates are in {run.path}. Report: robust-nlp report {run.path}")
+        _say(f"The certificates are in {run.path}. Go on with: robust-nlp report {run.path}")
 
 
 @app.command()
@@ -201,6 +202,14 @@ def _session(resumable: bool = False) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(level)
         warnings.showwarning = log_warning
+
+
+def _say(message: str) -> None:
+    """Write a line, once for all processes of a launch."""
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        typer.echo(message)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

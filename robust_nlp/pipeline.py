@@ -8,6 +8,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from robust_nlp.threats import parse_attacker
 from robust_nlp.units import text_key
 
 logger = logging.getLogger(__name__)
+
+#: How long a process that has done its parts waits for the others.
+PATIENCE = timedelta(days=1)
 
 #: Values of each tensor that tell one set of weights from another.
 WEIGHTS_LOOKED_AT = 256
@@ -52,10 +56,9 @@ def certify(
         RunMismatchError: If the directory holds results of other settings, data or weights.
         RobustNLPError: If data or classifier cannot be used.
     """
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    state = PartialState(cpu=recipe.model.device == "cpu")
+    state = _processes(recipe)
     if limit is not None:
         limited = dataclasses.replace(recipe.certify, limit=limit)
         recipe = dataclasses.replace(recipe, certify=limited)
@@ -107,11 +110,9 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
         RunMismatchError: If the directory holds results of other settings.
         RobustNLPError: If data or model cannot be used.
     """
-    from accelerate import PartialState
-
     from robust_nlp.training.run import train as fine_tune
 
-    state = PartialState(cpu=recipe.model.device == "cpu")
+    state = _processes(recipe)
     run = RunDirectory(output)
     if not fresh:
         run.check(recipe, stage="train")
@@ -184,6 +185,13 @@ def parts_left(
             start = stop
         start = max(start, next_stop)
     return parts
+
+
+def _processes(recipe: Recipe) -> Any:
+    """Return which of how many processes this one is."""
+    from accelerate import PartialState
+
+    return PartialState(cpu=recipe.model.device == "cpu", timeout=PATIENCE)
 
 
 def _certify_parts(

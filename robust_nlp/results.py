@@ -111,23 +111,27 @@ class RunDirectory:
                 shutil.rmtree(self.model, ignore_errors=True)
                 shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         self.check(recipe, stage=stage)
-        started: dict[str, Any] = {} if self.parts_done() else {"certify": {}}
-        if stage == "train":
-            started["train"] = {}
         self.certificates.mkdir(parents=True, exist_ok=True)
         for leftover in self.certificates.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         versions = environment.versions()
+        manifest = self.manifest()
+        stages: dict[str, Any] = manifest.get("stages", {})
         if self.parts_done():
-            _warn_of_versions(self.manifest().get("versions", {}), versions)
+            _warn_of_versions(manifest.get("versions", {}), versions)
+        else:
+            stages.pop("certify", None)
+        if stage == "train":
+            stages.pop("train", None)
         _write(self.path / "recipe.yaml", recipe_to_yaml(recipe).encode())
-        self.update_manifest(
+        self._write_manifest(
+            manifest,
             schema=SCHEMA,
             recipe=recipe_to_dict(recipe),
             versions=versions,
             command=environment.command(),
             git_commit=environment.git_commit(),
-            stages=started,
+            stages=stages,
         )
 
     def check(self, recipe: Recipe, *, stage: Stage = "certify") -> None:
@@ -194,10 +198,8 @@ class RunDirectory:
     def update_manifest(self, **entries: Any) -> None:
         """Replace entries of the manifest; the stages of `stages` replace those of their name."""
         manifest = self.manifest()
-        stages = {**manifest.get("stages", {}), **entries.get("stages", {})}
-        manifest.update(entries, stages=stages)
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        _write(self.path / "manifest.json", text.encode())
+        entries["stages"] = manifest.get("stages", {}) | entries.get("stages", {})
+        self._write_manifest(manifest, **entries)
 
     def recipe(self) -> Recipe:
         """Return the recipe of the run.
@@ -239,6 +241,10 @@ class RunDirectory:
                     f"cannot read {path}: {error}. Delete it and certify again."
                 ) from error
         return [row for row in rows if limit is None or row["example_id"] < limit]
+
+    def _write_manifest(self, manifest: Mapping[str, Any], **entries: Any) -> None:
+        text = json.dumps({**manifest, **entries}, indent=2, ensure_ascii=False)
+        _write(self.path / "manifest.json", text.encode())
 
     def _parts(self) -> dict[tuple[int, int], Path]:
         parts = {}

@@ -9,12 +9,15 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import binom
 
-from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, check_probabilities
+from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, believed
 from robust_nlp.mechanisms.deletion import DeletionLaw, EditBudget
 from robust_nlp.threats import Attacker
 
 #: Radii are searched up to here; a text this safe is reported with this radius.
 MAX_RADIUS = 1_000
+
+#: Radii whose attacks are bounded in one go.
+RADII_AT_ONCE = 16
 
 #: Binomial distribution functions are good to about 1e-13; margins below this do not certify.
 NUMERICAL_SLACK = 1e-10
@@ -89,15 +92,19 @@ class AdaptiveDeletion(DeletionLaw):
         on how margins change with the radius is needed.
         """
         self.check_attacker(attacker)
-        if check_probabilities(p_lower, p_runner_up) <= NUMERICAL_SLACK:
+        low, high = believed(p_lower, p_runner_up)
+        if low <= high:
             return NO_RADIUS
         cap = MAX_RADIUS if "insert" in attacker else min(n_units, MAX_RADIUS)
-        for radius in range(1, cap + 1):
-            common, attacked = _spheres(n_units, radius, attacker)
-            if len(common) and not np.all(
-                self._margins(p_lower, p_runner_up, n_units, common, attacked) > NUMERICAL_SLACK
-            ):
-                return radius - 1
+        for start in range(1, cap + 1, RADII_AT_ONCE):
+            radii = range(start, min(start + RADII_AT_ONCE, cap + 1))
+            spheres = [_sphere(n_units, radius, attacker) for radius in radii]
+            common, attacked = (np.concatenate(lengths) for lengths in zip(*spheres, strict=True))
+            margins = self._margins(low, high, n_units, common, attacked)
+            of_radius = np.repeat(radii, [len(lengths) for lengths, _ in spheres])
+            failed = of_radius[margins <= NUMERICAL_SLACK]
+            if len(failed):
+                return int(failed.min()) - 1
         return cap
 
     def margin(
@@ -114,18 +121,20 @@ class AdaptiveDeletion(DeletionLaw):
             n_units: Number of units of the clean text.
             edits: The attacker's moves; deletions and substitutions together at most `n_units`.
         """
-        check_probabilities(p_lower, p_runner_up)
+        low, high = believed(p_lower, p_runner_up)
         common = np.array([n_units - edits.deletions - edits.substitutions])
         if common[0] < 0:
             raise ValueError(f"{edits} does not fit a text of {n_units} units")
         attacked = np.array([n_units + edits.insertions - edits.deletions])
-        return float(self._margins(p_lower, p_runner_up, n_units, common, attacked)[0])
+        return float(self._margins(low, high, n_units, common, attacked)[0])
 
     def _margins(
         self, p_lower: float, p_runner_up: float, n: int, common: IntArray, attacked: IntArray
     ) -> FloatArray:
         """Margins after attacks that leave `common` units in texts of `attacked` units."""
         clean_rate = self.rate(n)
+        if not len(common):
+            return np.empty(0)
         lengths = np.arange(attacked.min(), attacked.max() + 1)
         rates = np.array([self.rate(int(length)) for length in lengths])
         attacked_rate = rates[attacked - lengths[0]]
@@ -133,7 +142,7 @@ class AdaptiveDeletion(DeletionLaw):
         inside_clean: FloatArray = np.power(clean_rate, n - common)
         inside_attacked = attacked_rate ** (attacked - common)
         low_target = np.clip(p_lower - 1.0 + inside_clean, 0.0, None)
-        high_target = np.minimum(min(p_runner_up, 1.0 - p_lower), inside_clean)
+        high_target = np.minimum(p_runner_up, inside_clean)
         shrinks = attacked_rate >= clean_rate  # then long noisy texts lose most of their mass
         low = inside_attacked * _transported(
             low_target, inside_clean, common, clean_rate, attacked_rate, from_long=shrinks
@@ -146,7 +155,7 @@ class AdaptiveDeletion(DeletionLaw):
         return margins
 
 
-def _spheres(n_units: int, radius: int, attacker: Attacker) -> tuple[IntArray, IntArray]:
+def _sphere(n_units: int, radius: int, attacker: Attacker) -> tuple[IntArray, IntArray]:
     """Common and attacked lengths that exactly `radius` moves reach and fewer do not.
 
     An insertion and a deletion leave the same common part and length as one substitution, so an

@@ -18,8 +18,9 @@ FloatArray = npt.NDArray[np.float64]
 #: In a noisy row: nothing stands at this position.
 REMOVED = -1
 
-#: Certificates ask for margins above this, so that an exact tie never certifies by rounding.
-STRICT = 1e-12
+#: Probabilities are believed up to this much, so that neither an exact tie nor a class whose
+#: probability is lost in the rounding of another certifies.
+ROUNDING = 1e-10
 
 #: The radius of a bound that does not even fix the answer on the clean text itself.
 NO_RADIUS = -1
@@ -136,9 +137,13 @@ class TextMechanism(ABC):
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
 
-def check_probabilities(p_lower: float, p_runner_up: float) -> float:
-    """Return the margin p_lower − min(p_runner_up, 1 − p_lower) of two valid probabilities."""
+def believed(p_lower: float, p_runner_up: float) -> tuple[float, float]:
+    """Return two valid bounds, loosened by what rounding may have done to them.
+
+    Raises:
+        ValueError: If one is no probability.
+    """
     for name, value in (("p_lower", p_lower), ("p_runner_up", p_runner_up)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name} is a probability in [0, 1]; got {value!r}")
-    return p_lower - min(p_runner_up, 1.0 - p_lower)
+    return p_lower - ROUNDING, min(p_runner_up, 1.0 - p_lower) + ROUNDING

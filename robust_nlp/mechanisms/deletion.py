@@ -16,11 +16,10 @@ from scipy.stats import binom
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
-    STRICT,
     IntArray,
     Strata,
     TextMechanism,
-    check_probabilities,
+    believed,
 )
 from robust_nlp.threats import ALL_EDITS, Attacker
 
@@ -52,11 +51,11 @@ def deletion_margin(
     Source: Huang et al., RS-Del (NeurIPS 2023), Theorem 5, in the longest-common-subsequence form;
         the runner-up bound with the mass outside the common subsequence as in CERT-ED (2024).
     """
-    check_probabilities(p_lower, p_runner_up)
+    low, high = believed(p_lower, p_runner_up)
     a, b, c = edits
-    growth = p_del ** (a - b)
-    low = growth * max(0.0, p_lower - 1.0 + p_del ** (b + c))
-    high = growth * min(p_runner_up, 1.0 - p_lower) + 1.0 - p_del ** (a + c)
+    growth = math.exp(min((a - b) * math.log(p_del), 700.0))  # beyond, nothing is certified
+    low = growth * max(0.0, low - 1.0 + p_del ** (b + c))
+    high = growth * high + 1.0 - p_del ** (a + c)
     return low - min(high, 1.0 - low)
 
 
@@ -91,7 +90,8 @@ def deletion_radius(
         our {"delete"}; and it certifies exact ties.
     """
     check_rate(p_del)
-    margin = check_probabilities(p_lower, p_runner_up)
+    low, high = believed(p_lower, p_runner_up)
+    margin = low - high
     if "substitute" in attacker:
         return _largest(
             lambda q: 2.0 * q - 2.0 + margin, 1.0 - margin / 2.0, p_del, _cap(n_units, attacker)
@@ -124,10 +124,11 @@ def deletion_threshold_radius(
         attacker: The attacker's moves, from clean to attacked.
 
     Source: Huang et al., RS-Del (NeurIPS 2023), with class thresholds.
-    Departs: Direction and ties as in `deletion_radius`.
+    Departs: Direction and ties as in `deletion_radius`. Against insertions with deletions, the
+        smaller of both radii: insertions alone are the worst only from a threshold of 1/2 on.
     """
     check_rate(p_del)
-    check_probabilities(p_lower, 0.0)
+    p_lower, _ = believed(p_lower, 0.0)
     if not 0.0 < threshold < 1.0:
         raise ValueError(f"threshold is a probability in (0, 1); got {threshold!r}")
     if "substitute" in attacker:
@@ -137,16 +138,15 @@ def deletion_threshold_radius(
             p_del,
             _cap(n_units, attacker),
         )
+    radii = []
     if "insert" in attacker:
-        return _largest(
-            lambda q: q * p_lower - threshold, threshold / max(p_lower, 1e-300), p_del, None
-        )
-    return _largest(
-        lambda q: q * (1.0 - threshold) - (1.0 - p_lower),
-        (1.0 - p_lower) / (1.0 - threshold),
-        p_del,
-        n_units,
-    )
+        boundary = threshold / max(p_lower, 1e-300)
+        radii.append(_largest(lambda q: q * p_lower - threshold, boundary, p_del, None))
+    if "delete" in attacker:  # below a threshold of one half, deletions may be the worse
+        lost = 1.0 - p_lower
+        kept = 1.0 - threshold
+        radii.append(_largest(lambda q: q * kept - lost, lost / kept, p_del, n_units))
+    return min(radii)
 
 
 def deletion_frontier(
@@ -176,7 +176,7 @@ def deletion_frontier(
         if b + c > n_units:
             return False
         budget = EditBudget(a, b, c)
-        return deletion_margin(p_lower, p_runner_up, p_del=p_del, edits=budget) > STRICT
+        return deletion_margin(p_lower, p_runner_up, p_del=p_del, edits=budget) > 0.0
 
     if not safe(0, 0, 0):
         return []
@@ -316,7 +316,7 @@ def _largest(
     """Return the largest r with margin(p_del ** r) > 0, where it falls to 0 at the boundary."""
 
     def safe(r: int) -> bool:
-        return margin(p_del**r) > STRICT
+        return margin(p_del**r) > 0.0
 
     if not safe(0):
         return NO_RADIUS

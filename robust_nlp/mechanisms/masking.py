@@ -11,11 +11,10 @@ from scipy.special import comb
 
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
-    STRICT,
     IntArray,
     Strata,
     TextMechanism,
-    check_probabilities,
+    believed,
 )
 from robust_nlp.mechanisms.deletion import subsets
 from robust_nlp.threats import Attacker
@@ -53,11 +52,12 @@ def masking_radius(p_lower: float, p_runner_up: float, *, n_units: int, kept: in
     """
     if not 0 <= kept <= n_units:
         raise ValueError(f"kept must be in 0..{n_units}; got {kept}")
-    margin = check_probabilities(p_lower, p_runner_up)
-    if margin <= STRICT:
+    low, high = believed(p_lower, p_runner_up)
+    margin = low - high
+    if margin <= 0.0:
         return NO_RADIUS
     radius = 0
-    while radius < n_units and margin - 2.0 * masking_loss(n_units, kept, radius + 1) > STRICT:
+    while radius < n_units and margin - 2.0 * masking_loss(n_units, kept, radius + 1) > 0.0:
         radius += 1
     return radius
 

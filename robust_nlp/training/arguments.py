@@ -41,11 +41,12 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
             '"cuda", and choose a GPU with the environment variable CUDA_VISIBLE_DEVICES'
         )
     gpu = torch.cuda.is_available() and device != "cpu"
+    choosing = "no" not in (given.get("eval_strategy"), given.get("save_strategy"))
     defaults: dict[str, Any] = {
         "per_device_train_batch_size": 32,
         "learning_rate": 2e-5,
         "weight_decay": 0.01,
-        "load_best_model_at_end": "no" not in (given.get("eval_strategy"), given.get("save_strategy")),
+        "load_best_model_at_end": choosing,
         "greater_is_better": True,
         "save_total_limit": 1,
         "bf16": gpu and recipe.model.dtype == "bfloat16",
