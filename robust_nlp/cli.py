@@ -151,15 +151,16 @@ def advise(
 
 @app.command()
 def quickstart(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Run directory.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")] = Path(
         "runs/quickstart"
     ),
+    set_: Overrides = None,
 ) -> None:
-    """Train, certify and report a small classifier without any network, to see how it goes."""
+    """Train, certify and compare two small classifiers without any network."""
     with _session(resumable=True):
         from robust_nlp import quickstart as story
 
-        typer.echo(story.run(output))
+        _say(story.run(output, set_ or ()))
 
 
 @app.command()

@@ -99,13 +99,13 @@ class Template:
         return cls(before=before, middle=middle, after=after, types=(a, b, c, d, e))
 
     def fill(self, first: bytes, second: bytes = b"") -> bytes:
-        """Return the ids of an input, followed by its token types where these matter."""
+        """Return the ids of an input; where token types matter, then these and one more byte."""
         segments = (self.before, first, self.middle, second, self.after)
         ids = b"".join(segments)
         if not self.typed:
             return ids
         sizes = [len(segment) // ID.itemsize for segment in segments]
-        return ids + np.repeat(np.array(self.types, ID), sizes).tobytes()
+        return ids + np.repeat(np.array(self.types, ID), sizes).tobytes() + b"t"
 
 
 class UnitEncoder:

@@ -12,8 +12,9 @@ import torch
 
 from robust_nlp.base_classifier import OpenText, Side, Text, decide, split_pair
 from robust_nlp.embedded import resolve_base
-from robust_nlp.encoding import ID, OpenUnits, Template, UnitEncoder
+from robust_nlp.encoding import ID, OpenUnits, UnitEncoder
 from robust_nlp.errors import ModelError
+from robust_nlp.inputs import Ids, InputBuilder, read
 from robust_nlp.mechanisms.base import FloatArray, IntArray, TextMechanism
 from robust_nlp.threats import Unit
 
@@ -70,10 +71,10 @@ class HuggingFaceClassifier:
         limit = position_limit(model, tokenizer)
         self.max_length = limit if max_length is None else min(max_length, limit)
         self._encoders: dict[Unit, UnitEncoder] = {}
-        self._templates: dict[bool, Template] = {}
+        self.builder = InputBuilder(tokenizer, max_length=self.max_length, protected=protected)
         if model.config.pad_token_id is None:  # decoders: nothing is padded, but they ask for it
             model.config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
-        if self._room(self._template(pair=False)) < 1:
+        if self.builder.room < 1:
             raise ModelError(f"max_length={self.max_length} leaves no room for text")
 
     @classmethod
@@ -139,24 +140,6 @@ class HuggingFaceClassifier:
         encoder = self._encoder(mechanism.unit)
         return _OpenIds(encoder.open(encoder.units(body), mechanism.extra_units), self, partner)
 
-    def inputs(self, bodies: Sequence[bytes], partner: str | None) -> list[bytes]:
-        """Truncate bodies and put special tokens, and the protected partner, around them.
-
-        A partner keeps at most half of the room.
-        """
-        template = self._template(pair=partner is not None)
-        room, other = self._room(template), b""
-        if partner is not None:
-            ids = np.array(self.tokenizer(partner, add_special_tokens=False)["input_ids"], ID)
-            other = ids[: room // 2].tobytes()
-            room -= len(other) // ID.itemsize
-        cut = slice(None, room * ID.itemsize)
-        if self.tokenizer.truncation_side == "left":
-            cut = slice(-room * ID.itemsize, None)
-        if partner is not None and self.protected == "first":
-            return [template.fill(other, body[cut]) for body in bodies]
-        return [template.fill(body[cut], other) or self._nothing() for body in bodies]
-
     def classify(self, inputs: Sequence[bytes]) -> IntArray:
         """Return the class of each input; see `BaseClassifier`."""
         votes = np.empty(len(inputs), np.int64)
@@ -166,14 +149,30 @@ class HuggingFaceClassifier:
         training = self.model.training
         self.model.eval()
         try:
-            for size, members in sorted(by_length.items()):
-                rows = max(1, self.batch_tokens * ID.itemsize // size)
-                for start in range(0, len(members), rows):
-                    batch = members[start : start + rows]
-                    votes[batch] = self._votes([inputs[i] for i in batch])
+            # What a model in training caches on the way must stay usable for its next step.
+            with torch.no_grad() if training else torch.inference_mode():
+                for size, members in sorted(by_length.items()):
+                    rows = max(1, self.batch_tokens * ID.itemsize // size)
+                    for start in range(0, len(members), rows):
+                        batch = members[start : start + rows]
+                        votes[batch] = self._votes([inputs[i] for i in batch])
         finally:
             self.model.train(training)
         return votes
+
+    def scores(self, batch: Sequence[bytes]) -> FloatArray:
+        """Return the logits of inputs of equal length; shape `(inputs, classes)`."""
+        ids, types = read(batch)
+        arguments = {"input_ids": self._tensor(ids)}
+        if types is not None:
+            arguments["token_type_ids"] = self._tensor(types)
+        with torch.no_grad():
+            logits = self.model(**arguments).logits
+        return np.asarray(logits.double().cpu().numpy())
+
+    def readable(self, key: bytes) -> str:
+        """Decode an input for an error message."""
+        return str(self.tokenizer.decode(read([key])[0][0].tolist()))
 
     def _votes(self, batch: list[bytes]) -> IntArray:
         tolerance = TOLERANCE.get(self.model.dtype, 5e-2)
@@ -182,47 +181,13 @@ class HuggingFaceClassifier:
             votes[i] = self.scores([batch[i]])[0].argmax()
         return votes
 
-    @torch.inference_mode()
-    def scores(self, batch: Sequence[bytes]) -> FloatArray:
-        """Return the logits of inputs of equal length; shape `(inputs, classes)`."""
-        ids = torch.from_numpy(np.frombuffer(b"".join(batch), ID).reshape(len(batch), -1).copy())
-        ids = ids.to(self.model.device).long()
-        if self._typed():
-            ids, types = ids.chunk(2, dim=1)
-            logits = self.model(input_ids=ids, token_type_ids=types).logits
-        else:
-            logits = self.model(input_ids=ids).logits
-        return np.asarray(logits.double().cpu().numpy())
-
-    def readable(self, key: bytes) -> str:
-        """Decode an input for an error message."""
-        ids = np.frombuffer(key, ID)
-        if self._typed():
-            ids = ids[: len(ids) // 2]
-        return str(self.tokenizer.decode(ids.tolist()))
+    def _tensor(self, ids: Ids) -> torch.Tensor:
+        return torch.from_numpy(ids.astype(np.int64)).to(self.model.device)
 
     def _encoder(self, unit: Unit) -> UnitEncoder:
         if unit not in self._encoders:
             self._encoders[unit] = UnitEncoder(self.tokenizer, unit, self.prefix)
         return self._encoders[unit]
-
-    def _template(self, *, pair: bool) -> Template:
-        if pair not in self._templates:
-            self._templates[pair] = Template.read(self.tokenizer, pair=pair)
-        return self._templates[pair]
-
-    def _room(self, template: Template) -> int:
-        return self.max_length - template.size
-
-    def _typed(self) -> bool:
-        """Whether inputs carry token types; all inputs of a run are single, or all are pairs."""
-        return self._template(pair=True in self._templates).typed
-
-    def _nothing(self) -> bytes:
-        """One token that stands for an empty input, where the tokenizer adds no special tokens."""
-        tokenizer = self.tokenizer
-        candidates = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
-        return np.array([next(i for i in candidates if i is not None)], ID).tobytes()
 
 
 def position_limit(model: Any, tokenizer: Any) -> int:
@@ -249,7 +214,7 @@ class _OpenIds:
         self._opened, self._classifier, self._partner = opened, classifier, partner
 
     def encode(self, rows: IntArray) -> list[bytes]:
-        return self._classifier.inputs(self._opened.encode(rows), self._partner)
+        return self._classifier.builder.build(self._opened.encode(rows), self._partner)
 
 
 class _Readable(Sequence[str]):

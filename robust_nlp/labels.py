@@ -18,7 +18,8 @@ def class_indices(
 ) -> tuple[list[int], list[str]]:
     """Turn labels into class indices.
 
-    A label is the name of a class, or a class index from 0 (also written as text or as `1.0`).
+    A label is the name of a class, or, unless classes are named by numbers, a class index from 0.
+    Numbers may be written as text or as `1.0`.
 
     Args:
         values: One label a row.
@@ -31,8 +32,7 @@ def class_indices(
         The class index of each row, and the names of the classes.
 
     Raises:
-        DataError: If a label is missing, no class, or outside the classes; or if the classifier's
-            classes are unknown and the labels do not tell them.
+        DataError: If a label is missing or is none of the classes.
     """
     for row, value in enumerate(values):
         _check_present(value, f"row {row} of {where}")
@@ -41,21 +41,22 @@ def class_indices(
             data_names[value] if value in range(len(data_names)) else value for value in values
         ]
     known = list(names if names is not None else data_names or _names_in(values, where))
-    index = {name: i for i, name in enumerate(known)}
+    by_name = {name: i for i, name in enumerate(known)}
+    numbers = [_whole_number(name) for name in known]
+    by_number = {
+        number: i for i, number in enumerate(range(len(known)) if None in numbers else numbers)
+    }
     labels = []
     for row, value in enumerate(values):
-        label = index.get(value) if isinstance(value, str) else None
-        label = _whole_number(value) if label is None else label
+        label = by_name.get(str(value), by_number.get(_whole_number(value)))
         if label is None:
+            indices = f", or 0 to {len(known) - 1}" if None in numbers else ""
+            hint = did_you_mean(str(value), known)
+            if value == -1:
+                hint = " A label of -1 often stands for a hidden one."
             raise DataError(
-                f"row {row} of {where}: {value!r} is neither a class index nor one of the classes "
-                f"{', '.join(known)}.{did_you_mean(str(value), known)}"
-            )
-        if not 0 <= label < len(known):
-            hidden = " (-1 often stands for a hidden label)" if label == -1 else ""
-            raise DataError(
-                f"row {row} of {where}: expected a class index in 0..{len(known) - 1}; "
-                f"got {value!r}{hidden}"
+                f"row {row} of {where}: expected one of the classes {', '.join(known)}{indices}; "
+                f"got {value!r}.{hint}"
             )
         labels.append(label)
     return labels, known
@@ -81,17 +82,10 @@ def _whole_number(value: str | float) -> int | None:
 
 
 def _names_in(values: Sequence[Any], where: str) -> list[str]:
-    """Name the classes as the labels do: sorted names, or 0, 1, … without gaps."""
+    """Name the classes as the labels do, in the order of the numbers or the alphabet."""
     numbers = [_whole_number(value) for value in values]
-    if None in numbers:
-        if not all(isinstance(value, str) for value in values):
-            raise DataError(f"{where} mixes numbers and names of classes; use one of the two")
-        return sorted(set(values))
-    present = sorted({number for number in numbers if number is not None})
-    if present != list(range(len(present))):
-        shown = ", ".join(str(number) for number in present[:10])
-        raise DataError(
-            f"{where} has the class indices {shown}{', …' if len(present) > 10 else ''}; expected "
-            f"0..{len(present) - 1} without gaps"
-        )
-    return [str(number) for number in present]
+    if None not in numbers:
+        return [str(number) for number in sorted({n for n in numbers if n is not None})]
+    if not all(isinstance(value, str) for value in values):
+        raise DataError(f"{where} mixes names of classes with numbers, or has fractions")
+    return sorted(set(values))

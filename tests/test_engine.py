@@ -166,9 +166,7 @@ def test_sequential_plans_stop_early_and_reach_nearly_the_radius_of_fixed_ones()
     sequential = SequentialPlan(alpha=0.05, max_votes=4000)
     radii, asked = [], []
     for plan in (fixed, sequential):
-        records = cast_votes(
-            counted()[0], MECHANISMS[0], texts, plan, seed=0, attacker=ALL_EDITS
-        )
+        records = cast_votes(counted()[0], MECHANISMS[0], texts, plan, seed=0, attacker=ALL_EDITS)
         asked.append(sum(record.votes_asked for record in records))
         radii.append(
             [certificate_from_votes(r.votes, MECHANISMS[0], alpha=0.05).radius for r in records]

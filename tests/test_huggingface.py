@@ -10,6 +10,7 @@ from tiny import ARCHITECTURES, byte_level_bpe, tiny_model, unigram, wordpiece
 
 from robust_nlp import HuggingFaceClassifier, RandomizedDeletion, RandomMasking
 from robust_nlp.errors import ModelError
+from robust_nlp.inputs import read
 
 TEXTS = [
     "the film isn't good , it's brilliant !",
@@ -69,6 +70,16 @@ def test_pairs_keep_the_protected_side(build, protected):
     )
 
 
+def test_one_classifier_takes_pairs_and_single_texts_in_turn():
+    tokenizer = wordpiece()
+    model = tiny_model("Bert", tokenizer)
+    base = HuggingFaceClassifier(model, tokenizer)
+    pair, single = ("the film", "is good"), "a bad story"
+    keys = [everything(base, pair), everything(base, single)]
+    scores = [reference(model, tokenizer, *pair), reference(model, tokenizer, single)]
+    assert base.classify(keys).tolist() == [int(row.argmax()) for row in scores]
+
+
 def test_truncation_comes_after_the_noise():
     tokenizer = wordpiece()
     base = HuggingFaceClassifier(tiny_model("Bert", tokenizer), tokenizer, max_length=6)
@@ -77,7 +88,7 @@ def test_truncation_comes_after_the_noise():
     assert opened.n_units == 6
     (key,) = opened.encode(np.array([[-1, -1, 2, 3, 4, 5]]))
     expected = tokenizer("plot story good bad", truncation=True, max_length=6)["input_ids"]
-    assert np.frombuffer(key, np.int32)[:6].tolist() == expected
+    assert read([key])[0][0].tolist() == expected
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -87,7 +98,7 @@ def test_the_truncation_side_of_the_tokenizer_is_kept(side):
     base = HuggingFaceClassifier(tiny_model("Roberta", tokenizer), tokenizer, max_length=7)
     text = "the film is a good film and the cast was brilliant"
     expected = tokenizer(text, truncation=True, max_length=7)["input_ids"]
-    assert np.frombuffer(everything(base, text), np.int32).tolist() == expected
+    assert read([everything(base, text)])[0][0].tolist() == expected
 
 
 def test_a_fixed_prefix_is_read_and_never_deleted():
@@ -97,7 +108,7 @@ def test_a_fixed_prefix_is_read_and_never_deleted():
     opened = base.open("good film", WORD)
     keys = opened.encode(np.array([[-1, 1], [-1, -1]]))
     for key, text in zip(keys, ["the review : film", "the review :"], strict=True):
-        assert np.frombuffer(key, np.int32).tolist() == tokenizer(text)["input_ids"]
+        assert read([key])[0][0].tolist() == tokenizer(text)["input_ids"]
 
 
 def test_votes_do_not_depend_on_batches_even_at_near_ties():
@@ -175,7 +186,7 @@ def test_units_below_words_are_read_as_they_are_joined(unit):
     mechanism = RandomizedDeletion(p_del=0.5, unit=unit)
     for text in TEXTS[:3]:
         key = everything(base, text, mechanism)
-        assert np.frombuffer(key, np.int32).tolist() == tokenizer(text)["input_ids"]
+        assert read([key])[0][0].tolist() == tokenizer(text)["input_ids"]
 
 
 def test_masks_are_the_mask_token():
@@ -184,7 +195,7 @@ def test_masks_are_the_mask_token():
     opened = base.open("good film", RandomMasking(p_mask=0.5, mask="<mask>"))
     (key,) = opened.encode(np.array([[0, 2]]))
     expected = tokenizer("good <mask>")["input_ids"]
-    assert np.frombuffer(key, np.int32).tolist()[: len(expected)] == expected
+    assert read([key])[0][0].tolist() == expected
 
 
 def test_models_of_roberta_s_kind_keep_room_for_shifted_positions():

@@ -121,7 +121,16 @@ def test_vote_shares_are_frequencies(toy):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "   ", "word", "x" * 50_000, "日本語 のテキスト です", "😀 👍🏽", "مرحبا بالعالم", "a\x00b \ud800"],
+    [
+        "",
+        "   ",
+        "word",
+        "x" * 50_000,
+        "日本語 のテキスト です",
+        "😀 👍🏽",
+        "مرحبا بالعالم",
+        "a\x00b \ud800",
+    ],
     ids=["empty", "spaces", "one word", "50,000 characters", "Japanese", "emoji", "Arabic", "odd"],
 )
 def test_unusual_texts_get_an_answer(tiny, toy, text):

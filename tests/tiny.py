@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast
 
 CORPUS = [
@@ -23,9 +31,8 @@ def wordpiece() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     backend.train_from_iterator(
-        CORPUS, trainers.WordPieceTrainer(
-            vocab_size=200, special_tokens=special, show_progress=False
-        )
+        CORPUS,
+        trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False),
     )
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",

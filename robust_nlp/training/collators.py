@@ -13,10 +13,10 @@ from transformers import TrainerCallback
 from robust_nlp.base_classifier import Side, split_pair
 from robust_nlp.encoding import UnitEncoder
 from robust_nlp.errors import ModelError, RecipeError
+from robust_nlp.inputs import Ids, InputBuilder, read
 from robust_nlp.mechanisms import RandomizedDeletion, RandomMasking
 from robust_nlp.mechanisms.base import IntArray, TextMechanism
 from robust_nlp.smoothing import resolve_mask
-from robust_nlp.training.inputs import Ids, InputBuilder
 from robust_nlp.units import keyed_rng
 
 
@@ -110,7 +110,7 @@ class NoisyCollator:
         ]
         bodies = self._bodies(noisy)
         inputs = [
-            self._builder.build(body, partner)
+            read(self._builder.build([body], partner))
             for body, partner in zip(bodies, partners * self.draws, strict=True)
         ]
         labels = [example["label"] for example in examples]
@@ -144,16 +144,17 @@ class NoisyCollator:
 
     def _padded(self, inputs: list[tuple[Ids, Ids | None]]) -> dict[str, torch.Tensor]:
         """Pad on the right, where positions are those of an input without padding."""
-        shape = (len(inputs), max(len(ids) for ids, _ in inputs))
+        shape = (len(inputs), max(ids.shape[1] for ids, _ in inputs))
         ids_, mask = torch.full(shape, self._pad), torch.zeros(shape, dtype=torch.int64)
         batch = {"input_ids": ids_, "attention_mask": mask}
         if inputs[0][1] is not None:
             batch["token_type_ids"] = torch.zeros(shape, dtype=torch.int64)
         for row, (ids, types) in enumerate(inputs):
-            ids_[row, : len(ids)] = torch.from_numpy(ids.astype(np.int64))
-            mask[row, : len(ids)] = 1
+            size = ids.shape[1]
+            ids_[row, :size] = torch.from_numpy(ids[0].astype(np.int64))
+            mask[row, :size] = 1
             if types is not None:
-                batch["token_type_ids"][row, : len(ids)] = torch.from_numpy(types.astype(np.int64))
+                batch["token_type_ids"][row, :size] = torch.from_numpy(types[0].astype(np.int64))
         return batch
 
 

@@ -17,8 +17,7 @@ Ids = npt.NDArray[np.int32]
 class InputBuilder:
     """Truncate noisy texts, and put special tokens and protected partners around them.
 
-    Inputs are those of `HuggingFaceClassifier` with the same settings. It holds no model, so that
-    worker processes of a data loader can take it along.
+    It holds no model, so that worker processes of a data loader can take it along.
 
     Args:
         tokenizer: A Hugging Face tokenizer.
@@ -32,11 +31,16 @@ class InputBuilder:
         self._protected = protected
         self._templates: dict[bool, Template] = {}
 
-    def build(self, body: bytes, partner: str | None) -> tuple[Ids, Ids | None]:
-        """Return the ids of one input, and its token types if the tokenizer has any.
+    @property
+    def room(self) -> int:
+        """How many tokens of a single text fit in an input."""
+        return self._max_length - self._template(pair=False).size
+
+    def build(self, bodies: Sequence[bytes], partner: str | None) -> list[bytes]:
+        """Return the inputs of noisy versions of one text; `read` takes them apart.
 
         Args:
-            body: Ids of the noisy text, as bytes; see `UnitEncoder`.
+            bodies: Ids of the noisy texts, as bytes; see `UnitEncoder`.
             partner: The protected text of a pair, which keeps at most half of the room.
         """
         template = self._template(pair=partner is not None)
@@ -47,12 +51,9 @@ class InputBuilder:
             room -= len(other) // ID.itemsize
         left = self._tokenizer.truncation_side == "left"
         cut = slice(-room * ID.itemsize, None) if left else slice(None, room * ID.itemsize)
-        texts = (other, body[cut]) if self._protected == "first" else (body[cut], other)
-        key = template.fill(*(texts if partner is not None else (body[cut],)))
-        filled = np.frombuffer(key or self._nothing(), ID)
-        if not template.typed:
-            return filled, None
-        return filled[: len(filled) // 2], filled[len(filled) // 2 :]
+        if partner is not None and self._protected == "first":
+            return [template.fill(other, body[cut]) for body in bodies]
+        return [template.fill(body[cut], other) or self._nothing() for body in bodies]
 
     def _template(self, *, pair: bool) -> Template:
         if pair not in self._templates:
@@ -60,11 +61,22 @@ class InputBuilder:
         return self._templates[pair]
 
     def _nothing(self) -> bytes:
+        """One token that stands for an empty input, where the tokenizer adds no special tokens."""
         tokenizer = self._tokenizer
-        known: Sequence[int | None] = (
-            tokenizer.bos_token_id,
-            tokenizer.eos_token_id,
-            tokenizer.pad_token_id,
-            0,
-        )
+        known = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id, 0)
         return np.array([next(i for i in known if i is not None)], ID).tobytes()
+
+
+def read(inputs: Sequence[bytes]) -> tuple[Ids, Ids | None]:
+    """Take inputs of equal length apart into ids and, where they carry any, token types.
+
+    Returns:
+        Ids, and token types or `None`; shapes `(inputs, tokens)`.
+    """
+    typed = len(inputs[0]) % ID.itemsize > 0
+    whole = b"".join(key[:-1] for key in inputs) if typed else b"".join(inputs)
+    ids = np.frombuffer(whole, ID).reshape(len(inputs), -1)
+    if not typed:
+        return ids, None
+    half = ids.shape[1] // 2
+    return ids[:, :half], ids[:, half:]

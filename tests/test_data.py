@@ -1,0 +1,221 @@
+"""Splits: what is read from each source, and what is refused."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow
+import pytest
+from pyarrow import parquet
+
+from robust_nlp.data import load_split
+from robust_nlp.errors import DataError
+from robust_nlp.labels import class_indices
+from robust_nlp.recipe import DataRecipe
+
+TEXTS = ["a fine film", "", 'bad, "very" bad', "two\nlines", "ünïcode 😀"]
+LABELS = [1, 0, 0, 1, 1]
+ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
+
+
+def write(folder: Path, ending: str, rows=ROWS) -> str:
+    """Write rows as the ending of the name says."""
+    path = folder / f"test.{ending}"
+    if ending == "parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        return str(path)
+    if ending.startswith("csv"):
+        quoted = ['"' + row["text"].replace('"', '""') + f'",{row["label"]}' for row in rows]
+        content = "\n".join(["text,label", *quoted]) + "\n"
+    else:
+        content = "\n".join(json.dumps(row) for row in rows) + "\n\n"
+    data = content.encode()
+    path.write_bytes(gzip.compress(data) if ending.endswith(".gz") else data)
+    return str(path)
+
+
+def read(path, split="test", label_names=None, **columns):
+    return load_split(
+        DataRecipe(files={"test": str(path)}, **columns), split, label_names=label_names
+    )
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "json", "jsonl.gz", "csv", "csv.gz", "parquet"])
+def test_all_formats_hold_the_same_split(tmp_path, ending):
+    split = read(write(tmp_path, ending))
+    assert (split.texts, split.labels) == (TEXTS, LABELS)
+    assert split.content_hash == read(write(tmp_path, "jsonl")).content_hash
+    assert len(split) == len(TEXTS)
+
+
+def test_a_csv_of_long_texts_is_read(tmp_path):
+    rows = [{"text": "word " * 300_000, "label": 0}, {"text": "short", "label": 1}]
+    assert read(write(tmp_path, "csv", rows)).texts == [row["text"] for row in rows]
+
+
+def test_the_text_na_is_no_missing_value(tmp_path):
+    rows = [{"text": "NA", "label": 0}, {"text": "null", "label": 1}]
+    assert read(write(tmp_path, "csv", rows)).texts == ["NA", "null"]
+
+
+def test_the_hash_tells_contents_apart(tmp_path):
+    hashes = set()
+    for text, label in (("a", 0), ("b", 0), ("a", 1)):
+        rows = [{"text": text, "label": label}]
+        path = write(tmp_path, "jsonl", rows)
+        hashes.add(read(path, label_names=["no", "yes"]).content_hash)
+    assert len(hashes) == 3
+
+
+def test_the_hash_does_not_depend_on_how_labels_are_written(tmp_path):
+    numbers = read(write(tmp_path, "jsonl"), label_names=["no", "yes"])
+    rows = [{**row, "label": ["no", "yes"][row["label"]]} for row in ROWS]
+    names = read(write(tmp_path, "jsonl", rows), label_names=["no", "yes"])
+    assert numbers.content_hash == names.content_hash
+
+
+def test_pairs_of_texts_are_read_from_two_columns(tmp_path):
+    rows = [{"premise": "it rains", "hypothesis": "it is wet", "label": 0}]
+    path = write(tmp_path, "jsonl", rows)
+    split = read(path, text="premise", pair="hypothesis")
+    assert split.texts == [("it rains", "it is wet")]
+
+
+def test_data_without_labels_are_read_where_the_recipe_says_so(tmp_path):
+    split = read(write(tmp_path, "jsonl", [{"text": "alone"}]), label=None)
+    assert split.labels is None
+    assert split.label_names is None
+
+
+def test_the_embedded_reviews_are_read():
+    split = load_split(DataRecipe(path="embedded:reviews"), "test")
+    assert len(split) > 100
+    assert set(split.labels) == {0, 1}
+
+
+def test_a_data_set_of_the_hub_is_read_with_its_classes(tmp_path):
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["pos", "neg"])})
+    rows = Dataset.from_dict({"text": ["good", "bad"], "label": [0, 1]}, features=features)
+    DatasetDict({"test": rows})["test"].to_parquet(tmp_path / "test.parquet")
+    (tmp_path / "README.md").write_text(
+        "---\ndataset_info:\n  features:\n  - name: text\n    dtype: string\n  - name: label\n"
+        "    dtype:\n      class_label:\n        names:\n          '0': pos\n          '1': neg\n"
+        "---\n",
+        encoding="utf-8",
+    )
+    data = DataRecipe(path=str(tmp_path))
+    assert load_split(data, "test").label_names == ["pos", "neg"]
+    # The classifier counts its classes the other way round: the names decide.
+    assert load_split(data, "test", label_names=["neg", "pos"]).labels == [1, 0]
+
+
+def test_a_data_set_that_cannot_be_loaded_is_named():
+    with pytest.raises(DataError, match=r"cannot load the data set 'nobody/nothing'.*data\.files"):
+        load_split(DataRecipe(path="nobody/nothing"), "test")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"text": "txt"}, r"has no column 'txt'; available: text, label\. Did you mean 'text'\?"),
+        ({"label": "labels"}, r"no column 'labels'.*mean 'label'\? For data without .*label: null"),
+        ({"pair": "other"}, r"has no column 'other'"),
+    ],
+)
+def test_an_unknown_column_is_refused(tmp_path, columns, message):
+    with pytest.raises(DataError, match=message):
+        read(write(tmp_path, "jsonl"), **columns)
+
+
+def test_an_unknown_split_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no split 'tets'; available: test\. Did you mean 'test'"):
+        read(write(tmp_path, "jsonl"), split="tets")
+    with pytest.raises(DataError, match="embedded:reviews has no split 'dev'; available: test, tr"):
+        load_split(DataRecipe(path="embedded:reviews"), "dev")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("no.txt", b"", r"expected a file that ends in \.jsonl, \.json, \.csv, \.parquet"),
+        ("a.parquet.gz", b"", "expected a file that ends in"),
+        ("a.jsonl", b'{"text": "a"\n', "line 1 of .*a.jsonl is not JSON"),
+        ("a.jsonl", b'\n["a"]\n', "line 2 of .*expected one JSON object a line"),
+        ("a.jsonl", b"\xff\xfe", "cannot read .*a.jsonl as jsonl"),
+        ("a.jsonl", b"", "has no column 'text'; available: none"),
+        ("a.csv", b"", "cannot read .*a.csv as csv"),
+        ("a.csv", b"text,label\na,0,9\n", "cannot read .*a.csv as csv.*Expected 2 columns, got 3"),
+        ("a.csv", b"text,label\n", "has no rows"),
+        ("a.jsonl.gz", b"not packed", "cannot read .*a.jsonl.gz as jsonl"),
+        ("a.parquet", b"not parquet", "cannot read .*a.parquet as parquet"),
+        ("a.jsonl", b'{"text": null, "label": 0}', "row 0 of column 'text' .* got nothing"),
+        ("a.jsonl", b'{"text": 5, "label": 0}', r"row 0 of column 'text' .* got 5 \(int\)"),
+        ("a.jsonl", b'{"text": "\\ud800", "label": 0}', "row 0 .* half of a surrogate pair"),
+        ("a.jsonl", b'{"text": "a", "label": null}', "row 0 .* has no label.*label: null"),
+        ("a.jsonl", b'{"text": "a", "label": NaN}', "row 0 .* has no label"),
+        ("a.csv", b"text,label\na,\n", "row 0 .* has no label"),
+        ("a.jsonl", b'{"text": "a", "label": [0]}', r"expected a class index or .*; got \[0\]"),
+    ],
+)
+def test_a_file_that_cannot_be_used_says_why(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"there is no file .*nowhere\.jsonl"):
+        read(tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "expected"),
+    [
+        ([0, 1, 1], ["no", "yes"], [0, 1, 1]),
+        ([0.0, 1.0], ["no", "yes"], [0, 1]),
+        (["0", "1"], ["no", "yes"], [0, 1]),
+        ([False, True], ["no", "yes"], [0, 1]),
+        (["yes", "no"], ["no", "yes"], [1, 0]),
+        (["1", "5"], ["1", "2", "5"], [0, 2]),
+        ([1, 5.0], ["1", "2", "5"], [0, 2]),
+    ],
+    ids=["indices", "floats", "digits", "booleans", "names", "stars-as-text", "stars"],
+)
+def test_labels_become_class_indices(values, names, expected):
+    assert class_indices(values, "here", names=names) == (expected, names)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([1, 0, 2], ["0", "1", "2"]),
+        (["b", "a", "b"], ["a", "b"]),
+        (["10", "9"], ["9", "10"]),
+        ([False, True], ["0", "1"]),
+    ],
+    ids=["indices", "names", "stars", "booleans"],
+)
+def test_classes_are_named_as_the_labels_name_them(values, names):
+    assert class_indices(values, "here")[1] == names
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        ([0, 2], ["no", "yes"], r"^row 1 of here: expected one of .* no, yes, or 0 to 1; got 2\.$"),
+        ([0, -1], ["no", "yes"], r"got -1\. A label of -1 often stands for a hidden one"),
+        ([0.5], ["no", "yes"], r"row 0 of here: .*; got 0\.5"),
+        (["yess"], ["no", "yes"], r"got 'yess'\. Did you mean 'yes'\?"),
+        ([0], ["1", "2"], r"expected one of the classes 1, 2; got 0\.$"),
+        ([0, "yes"], None, "mixes names of classes with numbers"),
+        ([0.5, 1.5], None, "has fractions"),
+    ],
+)
+def test_a_label_that_is_no_class_is_refused(values, names, message):
+    with pytest.raises(DataError, match=message):
+        class_indices(values, "here", names=names)
