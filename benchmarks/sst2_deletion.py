@@ -155,7 +155,7 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "and the same answer.",
         "",
         "| variant | attacker | "
-        + " | ".join(f"r = {r}" for r in RADII)
+        + " | ".join(f"r={r}" for r in RADII)
         + " | abstain | dead zone |",
         "|---|---|" + "--:|" * (len(RADII) + 2),
     ]

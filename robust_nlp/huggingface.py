@@ -23,8 +23,8 @@ from robust_nlp.threats import Unit
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.float32: 1e-4,
-    torch.float16: 1e-2,
-    torch.bfloat16: 5e-2,
+    torch.float16: 5e-3,
+    torch.bfloat16: 2e-2,
 }
 
 
@@ -175,7 +175,7 @@ class HuggingFaceClassifier:
         return str(self.tokenizer.decode(read([key])[0][0].tolist()))
 
     def _votes(self, batch: list[bytes]) -> IntArray:
-        tolerance = TOLERANCE.get(self.model.dtype, 5e-2)
+        tolerance = TOLERANCE.get(self.model.dtype, 2e-2)
         votes, doubtful = decide(self.scores(batch), _Readable(batch, self), tolerance=tolerance)
         for i in doubtful:
             votes[i] = self.scores([batch[i]])[0].argmax()

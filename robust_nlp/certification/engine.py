@@ -33,6 +33,10 @@ LARGEST_TABLE = 20_000_000
 #: Index entries in the noisy texts that one text asks for at once.
 LARGEST_REQUEST = 1_000_000
 
+#: Probability of what was not enumerated below which it is given to the other classes, not sampled:
+#: nearly all draws would have to be thrown away.
+SMALLEST_SAMPLED = 1e-3
+
 #: Share of its largest number of votes that a sequential plan is expected to use, and the tokens
 #: that an input has besides its units: only speed depends on them.
 EXPECTED_SHARE = 0.25
@@ -186,7 +190,7 @@ def _program(
 
     nothing = np.zeros(n_classes, np.int64)
     votes = counts(nothing, [], ())
-    if isinstance(plan, ExactPlan) or remainder == 0.0:
+    if isinstance(plan, ExactPlan) or remainder < SMALLEST_SAMPLED:
         return votes
     if isinstance(plan, SequentialPlan) and _settled(votes, plan, mechanism, attacker):
         return votes

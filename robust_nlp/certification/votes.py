@@ -40,16 +40,20 @@ class VoteCounts:
         if any(len(counts) != classes for counts in (self.selection, *self.looks)):
             raise ValueError("exact, selection and all looks need one entry per class")
         total = math.fsum((*self.exact, self.remainder))
-        if min(*self.exact, self.remainder) < 0.0 or abs(total - 1.0) > 1e-9:
+        if min(*self.exact, self.remainder) < 0.0 or not abs(total - 1.0) <= 1e-9:
             raise ValueError(f"exact and remainder are probabilities that sum to 1; got {total!r}")
         if [sum(counts) for counts in self.looks] != list(self.schedule[: len(self.looks)]):
             raise ValueError(
                 f"looks after {[sum(counts) for counts in self.looks]} votes do not follow the "
                 f"schedule {self.schedule}"
             )
-        for before, after in itertools.pairwise(self.looks):
+        if min(self.selection) < 0:
+            raise ValueError(f"votes cannot be negative; got selection={self.selection}")
+        for before, after in itertools.pairwise(((0,) * classes, *self.looks)):
             if any(b > a for b, a in zip(before, after, strict=True)):
-                raise ValueError("votes in total cannot fall from one look to the next")
+                raise ValueError(
+                    "votes in total cannot fall from one look to the next, nor be negative"
+                )
 
     @property
     def n_classes(self) -> int:

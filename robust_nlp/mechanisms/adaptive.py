@@ -150,7 +150,8 @@ class AdaptiveDeletion(DeletionLaw):
         high = inside_attacked * _transported(
             high_target, inside_clean, common, clean_rate, attacked_rate, from_long=~shrinks
         )
-        high = high + 1.0 - inside_attacked
+        # Where no clean noisy text lies inside the common part, all of it may be the other's.
+        high = np.where(inside_clean > 0.0, high + 1.0 - inside_attacked, 1.0)
         margins: FloatArray = low - np.minimum(high, 1.0 - low)
         return margins
 
