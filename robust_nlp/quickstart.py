@@ -14,8 +14,8 @@ from robust_nlp.report import RobustnessReport, write_report
 PLAIN = (
     "name=quickstart-plain",
     "train.noise=false",
+    "train.rates=null",
     "train.args.num_train_epochs=4",
-    "train.args.learning_rate=1e-4",
 )
 
 
