@@ -84,6 +84,7 @@ def certify(
 def table() -> None:
     """Write the table from the certificates on disk."""
     from robust_nlp import certificate_from_votes, certified_accuracy
+    from robust_nlp.reporting.texts import votes_of_row
     from robust_nlp.results import RunDirectory
     from robust_nlp.smoothing import mechanism_from_dict
     from robust_nlp.threats import parse_attacker
@@ -92,7 +93,7 @@ def table() -> None:
     versions: dict[str, str] = {}
     for folder in sorted(RUNS.iterdir()):
         run = RunDirectory(folder)
-        if not run.parts_done():
+        if not run.manifest()["stages"].get("certify"):
             continue
         manifest = run.manifest()
         versions = manifest["versions"]
@@ -102,7 +103,7 @@ def table() -> None:
         for attacker in manifest["recipe"]["certify"]["attackers"]:
             certificates = [
                 certificate_from_votes(
-                    votes_of(row),
+                    votes_of_row(row),
                     mechanism,
                     alpha=manifest["recipe"]["certify"]["plan"]["alpha"],
                     attacker=parse_attacker(attacker),
@@ -128,19 +129,6 @@ def table() -> None:
     )
     RESULTS.write_text(markdown(entries, versions))
     typer.echo(RESULTS.read_text())
-
-
-def votes_of(row: dict[str, Any]):
-    from robust_nlp import VoteCounts
-
-    return VoteCounts(
-        n_units=row["n_units"],
-        exact=tuple(row["exact"]),
-        remainder=row["remainder"],
-        selection=tuple(row["selection"]),
-        looks=tuple(tuple(look) for look in row["looks"]),
-        schedule=tuple(row["schedule"]),
-    )
 
 
 def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from robust_nlp.errors import ModelError
+from robust_nlp.errors import DataError, ModelError
 from robust_nlp.mechanisms.base import FloatArray, IntArray, TextMechanism
 from robust_nlp.units import join_units, split_units
 
@@ -42,7 +42,7 @@ class BaseClassifier(Protocol):
 
 
 class CallableClassifier:
-    """A base classifier behind a plain function.
+    """A base classifier behind a plain function, which must answer equal texts equally.
 
     Args:
         function: Takes a list of texts (or of pairs of texts, where pairs are classified) and
@@ -122,6 +122,27 @@ def decide(
     doubtful = top[:, 1] - top[:, 0] <= tolerance * (1.0 + np.abs(scores).max(axis=1))
     rows = np.flatnonzero(doubtful).tolist() if tolerance > 0.0 else []
     return scores.argmax(axis=1).astype(np.int64), rows
+
+
+def checked_texts(texts: Iterable[Any]) -> list[Text]:
+    """Return texts, and pairs as tuples.
+
+    Raises:
+        DataError: If an element is neither a text nor a pair of texts.
+    """
+    if isinstance(texts, str):
+        raise DataError("expected a list of texts; got one string")
+    checked: list[Text] = []
+    for position, text in enumerate(texts):
+        if isinstance(text, str):
+            checked.append(text)
+        elif isinstance(text, tuple | list) and [type(part) for part in text] == [str, str]:
+            checked.append((text[0], text[1]))
+        else:
+            raise DataError(
+                f"expected a text, or a pair of texts, at position {position}; got {text!r:.80}"
+            )
+    return checked
 
 
 def split_pair(text: Text, protected: Side) -> tuple[str, str | None]:

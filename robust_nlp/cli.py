@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -52,8 +53,9 @@ def train(
 
         loaded, folder = _load(recipe, set_, output)
         run = pipeline.train(loaded, folder, fresh=fresh)
-        where = "" if output is None else f" --output {output}"
-        _say(f"The classifier is in {run.model}. Go on with: robust-nlp certify {recipe}{where}")
+        same = "".join(f" --set {shlex.quote(entry)}" for entry in set_ or ())
+        same += "" if output is None else f" --output {output}"
+        _say(f"The classifier is in {run.model}. Go on with: robust-nlp certify {recipe}{same}")
 
 
 @app.command()
@@ -232,11 +234,10 @@ def _load(recipe: Path, overrides: list[str] | None, output: Path | None) -> tup
 
 
 def _findings(recipe: Path, overrides: list[str] | None) -> list[str]:
-    from robust_nlp.recipe import load_recipe
     from robust_nlp.validation import validate as look_over
 
     try:
-        return look_over(load_recipe(recipe, overrides or ()))
+        return look_over(*_load(recipe, overrides, None))
     except RobustNLPError as error:
         return [str(error)]
 

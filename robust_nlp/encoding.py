@@ -3,13 +3,13 @@
 A word that stands between single spaces has the same tokens in every text, for most tokenizers: one
 way at the start of a text and one way after a space. Each distinct word is tokenized once in both
 ways, and noisy texts are put together as ids. Whether this gives the ids of the noisy string is
-checked for the tokenizer on samples and for each text on three of its noisy versions; where it does
-not, the noisy strings are tokenized.
+checked for the tokenizer, on its vocabulary and on samples, and for each word between two others.
+Where it does not, noisy strings are tokenized. The way never depends on anything but the noisy text
+itself: a choice that looked at the clean text would leak it into the votes, and void certificates.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -43,16 +43,16 @@ _SAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """The special tokens of an input, and the token types of its segments.
+    """The special tokens of an input, with their token types.
 
     An input is `before`, the open text, `after`; or `before`, first text, `middle`, second text,
-    `after`. `types` are the token types of these five segments.
+    `after`. Special tokens and their types are ids as bytes.
     """
 
     before: bytes
     middle: bytes
     after: bytes
-    types: tuple[int, int, int, int, int]
+    types: tuple[bytes, int, bytes, int, bytes]
 
     @property
     def size(self) -> int:
@@ -62,7 +62,7 @@ class Template:
     @property
     def typed(self) -> bool:
         """Whether token types say anything, that is, are not all zero."""
-        return any(self.types)
+        return any(any(kind) if isinstance(kind, bytes) else kind for kind in self.types)
 
     @classmethod
     def read(cls, tokenizer: Any, *, pair: bool) -> Template:
@@ -89,23 +89,34 @@ class Template:
             starts.append(found)
             cursor = found + len(ids)
         first_end = starts[0] + len(plain[0])
-        cuts = [0, starts[0], first_end, starts[-1] if pair else first_end, cursor, len(full)]
-        segments = list(itertools.pairwise(cuts))
-        kinds = [types[start] if start < end else 0 for start, end in segments]
-        before, middle, after = (
-            np.array(full[start:end], ID).tobytes() for start, end in segments[::2]
+        second = starts[-1] if pair else first_end
+        spans = (slice(starts[0]), slice(first_end, second), slice(cursor, None))
+        before, middle, after = (np.array(full[span], ID).tobytes() for span in spans)
+        kinds = [np.array(types[span], ID).tobytes() for span in spans]
+        return cls(
+            before=before,
+            middle=middle,
+            after=after,
+            types=(kinds[0], types[starts[0]], kinds[1], types[starts[-1]], kinds[2]),
         )
-        a, b, c, d, e = kinds
-        return cls(before=before, middle=middle, after=after, types=(a, b, c, d, e))
 
     def fill(self, first: bytes, second: bytes = b"") -> bytes:
         """Return the ids of an input; where token types matter, then these and one more byte."""
-        segments = (self.before, first, self.middle, second, self.after)
-        ids = b"".join(segments)
+        ids = b"".join((self.before, first, self.middle, second, self.after))
         if not self.typed:
             return ids
-        sizes = [len(segment) // ID.itemsize for segment in segments]
-        return ids + np.repeat(np.array(self.types, ID), sizes).tobytes() + b"t"
+        before, first_type, middle, second_type, after = self.types
+        return b"".join(
+            (
+                ids,
+                before,
+                ID.type(first_type).tobytes() * (len(first) // ID.itemsize),
+                middle,
+                ID.type(second_type).tobytes() * (len(second) // ID.itemsize),
+                after,
+                b"t",
+            )
+        )
 
 
 class UnitEncoder:
@@ -121,22 +132,23 @@ class UnitEncoder:
 
     def __init__(self, tokenizer: Any, unit: Unit, prefix: str = "") -> None:
         self._tokenizer = tokenizer
-        self._unit = unit
+        self.unit = unit
         self._prefix = prefix.rstrip()
-        self._pieces: dict[str, tuple[bytes, bytes]] = {}
-        self._anchor = self._tokenize([_ANCHOR])[0]
-        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-        self._added = sorted({str(token) for token in added} - {""})
-        self.fast = unit == "token" or (unit == "word" and self._check_tokenizer())
+        self._pieces: dict[str, tuple[bytes, bytes] | None] = {}
+        self._anchor, both = self._tokenize([_ANCHOR, f"{_ANCHOR} {_ANCHOR}"])
+        self._later_anchor = both[len(self._anchor) :]
+        self.fast = unit == "token" or (
+            unit == "word" and not _crosses_spaces(tokenizer) and self._check_tokenizer()
+        )
         if unit == "word" and not self.fast:
             logger.info("this tokenizer needs whole strings: noisy texts are tokenized one by one")
 
     def units(self, text: str) -> list[str]:
         """Split a text into units; tokens are written as their ids."""
-        if self._unit == "token":
+        if self.unit == "token":
             ids = np.frombuffer(self._tokenize([text])[0], ID)
             return [str(token) for token in ids.tolist()]
-        return text.split() if self._unit == "word" else list(text)
+        return text.split() if self.unit == "word" else list(text)
 
     def open(self, units: Sequence[str], extra_units: Sequence[str]) -> OpenUnits:
         """Prepare to encode noisy versions of one text."""
@@ -144,47 +156,58 @@ class UnitEncoder:
 
     def string(self, units: Sequence[str]) -> str:
         """Join kept units and the prefix to the text that the classifier reads."""
-        text = join_units(units, self._unit)
+        text = join_units(units, self.unit)
         return f"{self._prefix} {text}" if self._prefix and text else self._prefix or text
 
     def bodies_of_strings(self, texts: Sequence[str]) -> list[bytes]:
         """Tokenize noisy strings."""
         return self._tokenize(texts)
 
-    def pieces(
-        self, units: Sequence[str], extra_units: Sequence[str]
-    ) -> tuple[bytes, list[bytes], list[bytes]] | None:
-        """Return the ids of the prefix and of each unit, at the start of a text and later.
-
-        `None` if whole strings must be tokenized.
-        """
-        if self._unit == "token":
+    def pieces(self, units: Sequence[str], extra_units: Sequence[str]) -> Pieces | None:
+        """Return the ids of each unit; `None` if all strings must be tokenized."""
+        if self.unit == "token":
             ids = [int(unit) for unit in units]
             ids += [self._token_id(extra) for extra in extra_units]
             each = [np.array([token], ID).tobytes() for token in ids]
             prefix = self._tokenize([self._prefix])[0] if self._prefix else b""
-            return prefix, each, each
-        if not self.fast or any(token in unit for unit in set(units) for token in self._added):
+            return Pieces(prefix=prefix, first=each, later=each, unsafe=frozenset())
+        if not self.fast:
             return None
         self._learn([*units, *extra_units])
         known = [self._pieces[unit] for unit in (*units, *extra_units)]
-        later = [piece[1] for piece in known]
+        unsafe = frozenset(i for i, piece in enumerate(known) if piece is None)
+        first = [b"" if piece is None else piece[0] for piece in known]
+        later = [b"" if piece is None else piece[1] for piece in known]
         if not self._prefix:
-            return b"", [piece[0] for piece in known], later
-        return self._tokenize([self._prefix])[0], later, later
+            return Pieces(prefix=b"", first=first, later=later, unsafe=unsafe)
+        prefix = self._tokenize([self._prefix])[0]
+        return Pieces(prefix=prefix, first=later, later=later, unsafe=unsafe)
 
     def _token_id(self, extra: str) -> int:
         token: int | None = self._tokenizer.convert_tokens_to_ids(extra)
-        if token is None:
+        unknown = (None, self._tokenizer.unk_token_id)
+        if token in unknown and extra != self._tokenizer.unk_token:
             raise ModelError(f"the tokenizer has no token {extra!r}, which the mechanism writes")
-        return token
+        return int(token)  # type: ignore[arg-type]
 
     def _learn(self, words: Iterable[str]) -> None:
+        """Tokenize new words at the start, between and at the end of two anchors."""
         new = [word for word in dict.fromkeys(words) if word not in self._pieces]
-        first = self._tokenize(new)
-        later = self._tokenize([f"{_ANCHOR} {word}" for word in new])
-        for word, start, after in zip(new, first, later, strict=True):
-            self._pieces[word] = (start, after[len(self._anchor) :])
+        anchor, later_anchor = self._anchor, self._later_anchor
+        for word, first, later, opening, between in zip(
+            new,
+            self._tokenize(new),
+            self._tokenize([f"{_ANCHOR} {word}" for word in new]),
+            self._tokenize([f"{word} {_ANCHOR}" for word in new]),
+            self._tokenize([f"{_ANCHOR} {word} {_ANCHOR}" for word in new]),
+            strict=True,
+        ):
+            safe = (
+                later.startswith(anchor)
+                and opening == first + later_anchor
+                and between == later + later_anchor
+            )
+            self._pieces[word] = (first, later[len(anchor) :]) if safe else None
 
     def _check_tokenizer(self) -> bool:
         """Compare ids put together from words with those of strings, on samples."""
@@ -211,6 +234,19 @@ class UnitEncoder:
         return [np.array(ids, ID).tobytes() for ids in encoded["input_ids"]]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """Ids of a prefix and of units at the start of a text and later, as bytes.
+
+    Noisy texts that keep an `unsafe` unit are tokenized as strings.
+    """
+
+    prefix: bytes
+    first: list[bytes]
+    later: list[bytes]
+    unsafe: frozenset[int]
+
+
 class OpenUnits:
     """Encode noisy versions of one text."""
 
@@ -219,44 +255,43 @@ class OpenUnits:
         self.units = units
         self._all_units = [*units, *extra_units]
         self._pieces = encoder.pieces(units, extra_units)
-        if self._pieces is not None and self._probe_fails():
-            self._pieces = None
 
     @property
     def slow(self) -> bool:
-        """Whether noisy strings are tokenized one by one."""
+        """Whether every noisy string is tokenized."""
         return self._pieces is None
 
     def encode(self, rows: IntArray) -> list[bytes]:
         """Return the ids of the bodies of noisy texts; `rows` as in `TextMechanism`."""
         if self._pieces is None:
             return self.encode_strings(rows)
-        prefix, first, later = self._pieces
-        return [
+        prefix, first, later = self._pieces.prefix, self._pieces.first, self._pieces.later
+        bodies = [
             prefix + first[kept[0]] + b"".join([later[i] for i in kept[1:]]) if kept else prefix
             for kept in _kept(rows)
         ]
+        if self._pieces.unsafe:
+            strings = np.flatnonzero(np.isin(rows, list(self._pieces.unsafe)).any(axis=1))
+            for row, body in zip(strings, self.encode_strings(rows[strings]), strict=True):
+                bodies[row] = body
+        return bodies
 
     def encode_strings(self, rows: IntArray) -> list[bytes]:
         """Return the same by tokenizing the noisy strings, each distinct one once."""
-        texts = [self.string(kept) for kept in _kept(rows)]
+        texts = [self._encoder.string([self._all_units[i] for i in kept]) for kept in _kept(rows)]
         distinct = list(dict.fromkeys(texts))
         bodies = dict(zip(distinct, self._encoder.bodies_of_strings(distinct), strict=True))
         return [bodies[text] for text in texts]
 
-    def string(self, kept: Sequence[int]) -> str:
-        """Return the noisy text that keeps these units."""
-        return self._encoder.string([self._all_units[i] for i in kept])
 
-    def _probe_fails(self) -> bool:
-        """Compare both ways on the whole text and on its odd and even words."""
-        if self._encoder._unit == "token" or not self.units:
-            return False
-        everything = np.arange(len(self.units))
-        odd = np.where(everything % 2 == 1, everything, -1)
-        even = np.where(everything % 2 == 0, everything, -1)
-        rows = np.stack([everything, odd, even])
-        return self.encode(rows) != self.encode_strings(rows)
+def _crosses_spaces(tokenizer: Any) -> bool:
+    """Tell whether a token of the vocabulary joins two words."""
+    for token in tokenizer.get_vocab():
+        for mark in (" ", "\u2581", "\u0120"):  # a space, as it is, for SentencePiece, as a byte
+            inside = token.strip(mark)
+            if mark in inside and inside not in tokenizer.all_special_tokens:
+                return True
+    return False
 
 
 def _kept(rows: IntArray) -> list[list[int]]:

@@ -66,6 +66,10 @@ class HuggingFaceClassifier:
                 f"a classifier needs two labels or more; this model has num_labels={n_labels} "
                 "(a regression head?)"
             )
+        if model.config.problem_type == "multi_label_classification":
+            raise ModelError(
+                "a multi-label model gives several answers to a text; certificates are about one"
+            )
         names = model.config.id2label or {}
         self.labels = [str(names.get(i, names.get(str(i), i))) for i in range(n_labels)]
         limit = position_limit(model, tokenizer)
@@ -73,7 +77,8 @@ class HuggingFaceClassifier:
         self._encoders: dict[Unit, UnitEncoder] = {}
         self.builder = InputBuilder(tokenizer, max_length=self.max_length, protected=protected)
         if model.config.pad_token_id is None:  # decoders: nothing is padded, but they ask for it
-            model.config.pad_token_id = tokenizer.pad_token_id or tokenizer.eos_token_id or 0
+            known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+            model.config.pad_token_id = next(i for i in known if i is not None)
         if self.builder.room < 1:
             raise ModelError(f"max_length={self.max_length} leaves no room for text")
 
@@ -168,7 +173,7 @@ class HuggingFaceClassifier:
             arguments["token_type_ids"] = self._tensor(types)
         with torch.no_grad():
             logits = self.model(**arguments).logits
-        return np.asarray(logits.double().cpu().numpy())
+        return np.asarray(logits.cpu().double().numpy())
 
     def readable(self, key: bytes) -> str:
         """Decode an input for an error message."""
@@ -176,7 +181,13 @@ class HuggingFaceClassifier:
 
     def _votes(self, batch: list[bytes]) -> IntArray:
         tolerance = TOLERANCE.get(self.model.dtype, 2e-2)
-        votes, doubtful = decide(self.scores(batch), _Readable(batch, self), tolerance=tolerance)
+        try:
+            scores = self.scores(batch)
+        except ValueError:  # some models refuse batches in which texts spell special tokens
+            if len(batch) == 1:
+                raise
+            scores = np.concatenate([self.scores([key]) for key in batch])
+        votes, doubtful = decide(scores, _Readable(batch, self), tolerance=tolerance)
         for i in doubtful:
             votes[i] = self.scores([batch[i]])[0].argmax()
         return votes

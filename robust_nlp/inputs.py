@@ -52,7 +52,7 @@ class InputBuilder:
         left = self._tokenizer.truncation_side == "left"
         cut = slice(-room * ID.itemsize, None) if left else slice(None, room * ID.itemsize)
         if partner is not None and self._protected == "first":
-            return [template.fill(other, body[cut]) for body in bodies]
+            return [template.fill(other, body[cut]) or self._nothing() for body in bodies]
         return [template.fill(body[cut], other) or self._nothing() for body in bodies]
 
     def _template(self, *, pair: bool) -> Template:

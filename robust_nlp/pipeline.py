@@ -7,22 +7,20 @@ import hashlib
 import logging
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from robust_nlp import environment
 from robust_nlp.advisor import advise, cautions, unit_counts
 from robust_nlp.base_classifier import Text
 from robust_nlp.certification.certificates import certificate_from_votes
 from robust_nlp.certification.engine import VoteRecord
+from robust_nlp.certification.plan import most_votes
 from robust_nlp.data import Split, load_split
-from robust_nlp.errors import RobustNLPWarning
+from robust_nlp.errors import ModelError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import Recipe
-from robust_nlp.reporting.words import most_votes
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import SmoothedClassifier
 from robust_nlp.threats import parse_attacker
@@ -32,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 #: How long a process that has done its parts waits for the others.
 PATIENCE = timedelta(days=1)
-
-#: Values of each tensor that tell one set of weights from another.
-WEIGHTS_LOOKED_AT = 256
 
 
 def certify(
@@ -75,8 +70,10 @@ def certify(
     parts: list[Any] = [None]
     if state.is_main_process:
         _caution(recipe, split, classifier)
-        run.start(recipe, fresh=fresh)
+        if fresh:
+            run.start(recipe, fresh=True)
         _identify(run, recipe, split, classifier)
+        run.start(recipe)
         parts = [left()]
     broadcast_object_list(parts)
     mine = parts[0][state.process_index :: state.num_processes]
@@ -116,21 +113,31 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
     run = RunDirectory(output)
     if not fresh:
         run.check(recipe, stage="train")
-        if run.trained:
-            logger.info("%s is trained already; to train it again, use --fresh", run.model)
-            return run
     split = load_split(recipe.data, recipe.train.train_split)
     names = split.label_names
     validation = load_split(recipe.data, recipe.train.validation_split, label_names=names)
+    data = {part.name: part.content_hash for part in (split, validation)}
+    if not fresh:
+        before = run.manifest().get("stages", {}).get("train", {}).get("data", data)
+        if before != data:
+            raise RunMismatchError(
+                f"{run.path} holds a training on other data (content hashes {before} in the run, "
+                f"{data} now). Use --fresh to start again, or choose another --output."
+            )
+        if run.trained:
+            logger.info("%s is trained already; to train it again, use --fresh", run.model)
+            return run
+    state.wait_for_everyone()  # all have looked before anything is written
     if state.is_main_process:
         run.start(recipe, stage="train", fresh=fresh)
+        run.update_manifest(stages={"train": {"data": data}})
     state.wait_for_everyone()
     metrics = fine_tune(recipe, split, validation, run.path)
     if state.is_main_process:
         stage = {
             **metrics,
             "processes": state.num_processes,
-            "data": {part.name: part.content_hash for part in (split, validation)},
+            "data": data,
             "complete": True,
         }
         host = environment.host(environment.device_name(str(state.device)))
@@ -139,11 +146,20 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
 
 
 def classifier_source(recipe: Recipe, run: RunDirectory | None = None) -> tuple[str, str | None]:
-    """Return folder or Hub id, and revision, of the classifier that a recipe certifies."""
+    """Return folder or Hub id, and revision, of the classifier that a recipe certifies.
+
+    Raises:
+        ModelError: If it is still being trained.
+    """
     if recipe.certify.model is not None:
         return recipe.certify.model, None
-    if run is not None and run.model.exists():
+    if run is not None and run.trained:
         return str(run.model), None
+    if run is not None and run.training:
+        raise ModelError(
+            f"the training in {run.path} is not finished; give the same train command again, or "
+            "choose another --output"
+        )
     return recipe.model.base, recipe.model.revision
 
 
@@ -159,7 +175,7 @@ def load_classifier(recipe: Recipe, run: RunDirectory, *, device: str) -> Smooth
         mechanism=recipe.mechanism,
         revision=revision,
         max_length=recipe.model.max_length,
-        prefix=recipe.model.prefix or None,
+        prefix=recipe.model.prefix,
         protected=recipe.data.protected,
         device=device,
         dtype=recipe.model.dtype,
@@ -208,6 +224,7 @@ def _certify_parts(
     most = most_votes(recipe.certify.plan)
     with tqdm(desc="certify", total=n_texts, unit="text") as bar:
         classified = 0
+        known: dict[Hashable, int] = {}  # short noisy texts are shared by many texts
 
         def on_done(_: int, record: VoteRecord) -> None:
             nonlocal classified
@@ -225,6 +242,7 @@ def _certify_parts(
                 seed=recipe.seed,
                 attacker=attacker,
                 on_done=on_done,
+                known=known,
             )
             seconds = (time.perf_counter() - clock) / (stop - start)
             rows = [
@@ -300,19 +318,25 @@ def _identify(
         classifier={
             "path": classifier_source(recipe, run)[0],
             "max_length": base.max_length,
-            "content_hash": _weights_hash(base),
+            "content_hash": _classifier_hash(base),
         },
     )
     host = environment.host(environment.device_name(str(base.model.device)))
     run.update_manifest(labels=classifier.labels, host=host)
 
 
-def _weights_hash(base: Any) -> str:
-    """Tell weights apart by their shapes and some values of each tensor, and how they read."""
+def _classifier_hash(base: Any) -> str:
+    """Tell classifiers apart: by their weights, their tokenizers, and how they read."""
+    import torch
+
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((base.max_length, base.prefix, base.labels)).encode())
+    tokenizer = base.tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    reads = backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items()))
+    digest.update(repr((tokenizer.truncation_side, tokenizer.special_tokens_map)).encode())
+    digest.update(reads.encode())
     for name, tensor in sorted(base.model.state_dict().items()):
-        some = tensor.flatten()[:: max(1, tensor.numel() // WEIGHTS_LOOKED_AT)]
-        digest.update(repr((name, tuple(tensor.shape))).encode())
-        digest.update(np.ascontiguousarray(some.double().cpu().numpy()).tobytes())
+        digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

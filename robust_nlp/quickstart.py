@@ -8,7 +8,7 @@ from pathlib import Path
 
 from robust_nlp import pipeline
 from robust_nlp.recipe import load_recipe
-from robust_nlp.report import RobustnessReport, write_report
+from robust_nlp.report import write_report
 
 #: What the plain classifier is trained with instead: no noise, so fewer epochs.
 PLAIN = (
@@ -39,9 +39,7 @@ def run(output: Path, overrides: Sequence[str] = ()) -> str:
         folder = output / name
         pipeline.train(recipe, folder)
         pipeline.certify(recipe, folder)
-        write_report(folder)
-        summary = RobustnessReport.load(folder).table()
-        lines.append(f"{_TITLES[name]}\n{summary}")
+        lines.append(f"{_TITLES[name]}\n{write_report(folder)}")
     lines.append(
         "Reports: " + " and ".join(str(output / name / "report.html") for name in recipes) + "\n"
         "Your own model and data: copy a file of recipes/, name them there, and run\n"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robust_nlp.certification.plan import most_votes
 from robust_nlp.errors import DataError
 from robust_nlp.recipe import Recipe
 from robust_nlp.reporting import breakdown, facts, words
@@ -130,7 +131,7 @@ class RobustnessReport:
             "frontiers": breakdown.frontiers(
                 texts, mechanism, labels, attacker=names[0], with_text=quoted
             ),
-            "cost": facts.cost_facts(texts, words.most_votes(recipe.certify.plan), stage),
+            "cost": facts.cost_facts(texts, most_votes(recipe.certify.plan), stage),
             "methods": self._methods(),
         }
 

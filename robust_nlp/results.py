@@ -25,13 +25,14 @@ SCHEMA = 1
 
 #: Entries of a recipe that change neither a vote nor a trained weight. A limit may grow or shrink:
 #: parts are cut where they would be cut without one, and draws belong to the text alone. Of the
-#: attackers, only the first tells sequential plans when to stop; it is compared by itself.
+#: attackers, only the first tells sequential plans when to stop; it is compared by itself. The
+#: device is free in single precision only (see `_free`).
 FREE = (
     "name",
     "report",
     "certify.limit",
     "certify.attackers",
-    "model.device",
+    "certify.part_size",
     "model.batch_tokens",
 )
 
@@ -94,6 +95,12 @@ class RunDirectory:
         stage = self.manifest().get("stages", {}).get("train", {})
         return bool(stage.get("complete")) and self.model.exists()
 
+    @property
+    def training(self) -> bool:
+        """Whether a training was begun and is not complete."""
+        begun = self.model.exists() or (self.path / "checkpoints").exists()
+        return begun and not self.trained
+
     def start(self, recipe: Recipe, *, stage: Stage = "certify", fresh: bool = False) -> None:
         """Prepare the directory for a recipe; what was done under the same settings is kept.
 
@@ -155,8 +162,8 @@ class RunDirectory:
                 "trained now. Use --fresh to start again, or choose another --output."
             )
         for what, is_there, free in (
-            ("a model", trained, (*FREE, "certify")),
-            ("certificates", certified, FREE if trained else (*FREE, "train")),
+            ("a model", trained, (*_free(recipe), "certify")),
+            ("certificates", certified, (*_free(recipe), *(() if trained else ("train",)))),
         ):
             differences = list(_differences(self.recipe(), recipe, free)) if is_there else []
             if differences:
@@ -252,6 +259,11 @@ class RunDirectory:
             if match := re.fullmatch(r"part-(\d+)-(\d+)\.parquet", path.name):
                 parts[int(match[1]), int(match[2]) + 1] = path
         return parts
+
+
+def _free(recipe: Recipe) -> tuple[str, ...]:
+    """In half precision, devices round differently enough to change votes."""
+    return (*FREE, "model.device") if recipe.model.dtype == "float32" else FREE
 
 
 def _differences(before: Recipe, now: Recipe, free: Sequence[str]) -> Iterator[str]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 
-from robust_nlp.base_classifier import BaseClassifier, Side, Text
+from robust_nlp.base_classifier import BaseClassifier, Side, Text, checked_texts
 from robust_nlp.certification.certificates import Certificate, certificate_from_votes
 from robust_nlp.certification.engine import VoteRecord, cast_votes
 from robust_nlp.certification.plan import FixedPlan, SamplingPlan, SequentialPlan
-from robust_nlp.errors import DataError, ModelError, did_you_mean
+from robust_nlp.errors import ModelError, did_you_mean
 from robust_nlp.mechanisms import AnyMechanism, RandomMasking
 from robust_nlp.mechanisms.base import FloatArray, TextMechanism
-from robust_nlp.threats import ALL_EDITS, Attacker
+from robust_nlp.threats import parse_attacker
+from robust_nlp.units import keyed_rng
 
 #: The file beside a checkpoint that says how it is smoothed.
 SMOOTHING_FILE = "smoothing.json"
@@ -50,7 +51,7 @@ class SmoothedClassifier:
         prefix: str | None = None,
         protected: Side | None = None,
         device: Any = None,
-        dtype: str = "float32",
+        dtype: str | None = None,
         batch_tokens: int = 4096,
     ) -> SmoothedClassifier:
         """Load a classifier, and how it is smoothed if it was saved with that.
@@ -63,7 +64,8 @@ class SmoothedClassifier:
             prefix: Fixed text before every input; `None` takes what was saved, else none.
             protected: Protected side of pairs; `None` takes what was saved, else "second".
             device: A torch device; `None` takes a GPU if there is one.
-            dtype: Precision of the weights: "float32", "bfloat16" or "float16".
+            dtype: Precision of the weights: "float32", "bfloat16" or "float16"; `None` takes what
+                was saved, else "float32". Another precision is another base classifier.
             batch_tokens: Tokens in a batch; changes the speed, never a vote.
 
         Raises:
@@ -85,7 +87,7 @@ class SmoothedClassifier:
             prefix=saved.get("prefix", "") if prefix is None else prefix,
             protected=protected or saved.get("protected", "second"),
             device=device,
-            dtype=dtype,
+            dtype=dtype or saved.get("dtype", "float32"),
             batch_tokens=batch_tokens,
         )
         return cls(base, mechanism)
@@ -108,6 +110,7 @@ class SmoothedClassifier:
             max_length=self.base.max_length,
             prefix=self.base.prefix,
             protected=self.base.protected,
+            dtype=str(self.base.model.dtype).removeprefix("torch."),
         )
 
     @property
@@ -121,20 +124,29 @@ class SmoothedClassifier:
         plan: SamplingPlan,
         *,
         seed: int = 0,
-        attacker: Attacker = ALL_EDITS,
+        attacker: Iterable[str] | str | None = None,
         on_done: Callable[[int, VoteRecord], None] | None = None,
+        known: dict[Hashable, int] | None = None,
     ) -> list[VoteRecord]:
-        """Cast the votes of a plan; see `robust_nlp.certification.engine.cast_votes`."""
-        if isinstance(texts, str):
-            raise DataError("votes takes a list of texts; got one string")
+        """Cast the votes of a plan; see `robust_nlp.certification.engine.cast_votes`.
+
+        Args:
+            texts: Texts, or pairs of texts of which one is protected.
+            plan: How many votes, at which alpha, and when to stop.
+            seed: Seed of the noise.
+            attacker: The attacker's moves; `None` takes all that the mechanism certifies.
+            on_done: Called with the position and the record of each text as it is finished.
+            known: Answers of this very base classifier, kept from one call to the next.
+        """
         return cast_votes(
             self.base,
             self.mechanism,
-            texts,
+            checked_texts(texts),
             plan,
             seed=seed,
-            attacker=attacker,
+            attacker=self.mechanism.certifies if attacker is None else parse_attacker(attacker),
             on_done=on_done,
+            known=known,
         )
 
     def certify(
@@ -143,7 +155,7 @@ class SmoothedClassifier:
         plan: SamplingPlan | None = None,
         *,
         seed: int = 0,
-        attacker: Attacker | None = None,
+        attacker: Iterable[str] | str | None = None,
     ) -> list[Certificate]:
         """Certify texts: which answer, and how many edits cannot change it.
 
@@ -157,7 +169,7 @@ class SmoothedClassifier:
             One certificate a text. Each fails with probability at most alpha.
         """
         plan = plan or SequentialPlan()
-        attacker = attacker or self.mechanism.certifies
+        attacker = self.mechanism.certifies if attacker is None else parse_attacker(attacker)
         return [
             certificate_from_votes(
                 record.votes, self.mechanism, alpha=plan.alpha or 0.5, attacker=attacker
@@ -189,11 +201,12 @@ class SmoothedClassifier:
             seed: Seed of the noise.
         """
         plan = FixedPlan(n_selection=1, n_estimation=n_votes, enumerate_when_cheaper=False)
-        records = self.votes(texts, plan, seed=seed, attacker=self.mechanism.certifies)
+        # Draws of their own: what is chosen by these votes may be certified with the same seed.
+        records = self.votes(texts, plan, seed=int(keyed_rng(seed, "shares").integers(2**63)))
         return np.array([record.votes.looks[-1] for record in records]) / n_votes
 
     def __call__(
-        self, texts: Text | list[Text], plan: SamplingPlan | None = None, *, seed: int = 0
+        self, texts: Text | Iterable[Text], plan: SamplingPlan | None = None, *, seed: int = 0
     ) -> list[dict[str, Any]]:
         """Answer like a `text-classification` pipeline, with certificates.
 
@@ -202,7 +215,8 @@ class SmoothedClassifier:
             label's probability under noise), `certified_radius` (`None` on abstention),
             `abstained`.
         """
-        batch = texts if isinstance(texts, list) else [texts]
+        alone = isinstance(texts, str | tuple | dict)
+        batch: list[Any] = [texts] if alone else list(texts)
         return [
             {
                 "label": None if c.predicted is None else self.labels[c.predicted],
@@ -252,6 +266,7 @@ def save_smoothing(
     max_length: int | None,
     prefix: str = "",
     protected: Side = "second",
+    dtype: str = "float32",
 ) -> None:
     """Write beside a checkpoint how it is smoothed."""
     from robust_nlp import __version__
@@ -262,6 +277,7 @@ def save_smoothing(
         "max_length": max_length,
         "prefix": prefix,
         "protected": protected,
+        "dtype": dtype,
     }
     path = Path(folder) / SMOOTHING_FILE
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

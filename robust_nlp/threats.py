@@ -78,7 +78,13 @@ class ThreatModel:
         return f"{self.unit} edits ({attacker_name(self.attacker)})"
 
     def distance(self, clean: Sequence[Hashable], attacked: Sequence[Hashable]) -> float:
-        """Return the fewest moves from clean to attacked units; `inf` if they do not reach it."""
+        """Return the fewest moves from clean to attacked units; `inf` if they do not reach it.
+
+        Raises:
+            TypeError: If a text is given in place of its words or tokens.
+        """
+        if self.unit != "character" and (isinstance(clean, str) or isinstance(attacked, str)):
+            raise TypeError(f"distance counts {self.unit}s: give lists, such as text.split()")
         n, n_attacked = len(clean), len(attacked)
         if self.attacker == ALL_EDITS:
             return Levenshtein.distance(clean, attacked)

@@ -19,7 +19,7 @@ from robust_nlp.certification.confidence import lower_confidence_bound
 from robust_nlp.certification.sequential import sequential_lower_bound
 from robust_nlp.certification.votes import VoteCounts
 from robust_nlp.mechanisms import AdaptiveDeletion, RandomizedDeletion, RandomMasking
-from robust_nlp.threats import ATTACKERS, ThreatModel, parse_attacker
+from robust_nlp.threats import ATTACKERS, ThreatModel, attacker_name, parse_attacker
 
 DELETION = RandomizedDeletion(p_del=0.9)
 
@@ -251,7 +251,7 @@ def test_point_estimates_would_be_wrong_far_more_often():
     assert binomial(n_votes, share)[[radius > safe for radius in radii]].sum() > 0.4
 
 
-@pytest.mark.parametrize("attacker", ATTACKERS, ids="+".join)
+@pytest.mark.parametrize("attacker", ATTACKERS, ids=attacker_name)
 def test_an_exact_certificate_is_true_of_every_deterministic_base_classifier(attacker):
     mechanism, clean = RandomizedDeletion(p_del=0.7), ("a", "b")
     noisy = texts("abz", 3)

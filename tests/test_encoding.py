@@ -68,7 +68,7 @@ def test_a_tokenizer_with_pieces_across_spaces_falls_back_to_strings():
 def test_texts_that_spell_special_tokens_are_tokenized_as_strings(build):
     tokenizer = build()
     text = f"a {tokenizer.mask_token} b x{tokenizer.sep_token}y"
-    assert check(tokenizer, text, noisy_rows(4))
+    check(tokenizer, text, noisy_rows(4))
 
 
 @pytest.mark.parametrize("build", [wordpiece, byte_level_bpe, unigram])
@@ -128,3 +128,45 @@ def test_a_tokenizer_that_changes_texts_inside_inputs_is_refused():
 
     with pytest.raises(ModelError, match="cannot find the tokens"):
         Template.read(Reversing(), pair=False)
+
+
+def words_merged(merges: list[str]):
+    """A tokenizer like byte-level BPE that also merges across spaces."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(
+        {c for text in TEXTS + merges for c in text} | set("abcdefghijklmnopqrstuvwxyz ")
+    )
+    vocab = {piece: i for i, piece in enumerate(["<unk>", *letters])}
+    rules = []
+    for merge in merges:
+        for end in range(2, len(merge) + 1):
+            rules.append((merge[: end - 1], merge[end - 1]))
+            vocab.setdefault(merge[:end], len(vocab))
+    backend = Tokenizer(models.BPE(vocab, rules, unk_token="<unk>"))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="<unk>")
+
+
+def test_the_way_never_depends_on_words_that_were_deleted():
+    tokenizer = words_merged(["of the"])
+    encoder = UnitEncoder(tokenizer, "word")
+    clean, attacked = (
+        ["of", "my", "own", "accord", "the", "end"],
+        ["of", "the", "my", "own", "accord", "end"],
+    )
+    (one,) = encoder.open(clean, ()).encode(np.array([[0, -1, -1, -1, 4, -1]]))
+    (two,) = encoder.open(attacked, ()).encode(np.array([[0, 1, -1, -1, -1, -1]]))
+    assert one == two
+    assert ids(one) == tokenizer("of the", add_special_tokens=False)["input_ids"]
+    assert not encoder.fast
+
+
+def test_a_word_that_changes_its_neighbours_is_tokenized_with_them():
+    tokenizer = byte_level_bpe()
+    tokenizer.add_tokens([__import__("tokenizers").AddedToken("glue", rstrip=True, lstrip=True)])
+    encoder = UnitEncoder(tokenizer, "word")
+    opened = encoder.open(["the", "glue", "film"], ("<mask>",))
+    assert not opened.slow
+    rows = np.array([[0, 1, 2], [0, -1, 2], [-1, 1, 2], [3, 1, 3], [0, 3, 2]])
+    assert opened.encode(rows) == opened.encode_strings(rows)

@@ -222,7 +222,7 @@ def test_records_are_handed_out_as_texts_are_finished():
 
 def test_memory_of_classified_texts_is_bounded(monkeypatch):
     free = votes(counted()[0], TEXTS, PLANS["sequential"])
-    monkeypatch.setattr("robust_nlp.certification.engine.CACHE_BYTES", 100)
+    monkeypatch.setattr("robust_nlp.certification.engine.CACHE_ENTRIES", 5)
     assert votes(counted()[0], TEXTS, PLANS["sequential"]) == free
 
 

@@ -22,7 +22,7 @@ from robust_nlp.mechanisms import (
     deletion_threshold_radius,
     masking_radius,
 )
-from robust_nlp.threats import ALL_EDITS, ATTACKERS, MOVES
+from robust_nlp.threats import ALL_EDITS, ATTACKERS, MOVES, attacker_name
 
 INSERT, DELETE, SUBSTITUTE = (frozenset({move}) for move in MOVES)
 
@@ -240,7 +240,7 @@ def test_the_radius_of_a_long_text_is_found_with_few_evaluations(settings, monke
     assert len(evaluated) <= radius + 2
 
 
-@pytest.mark.parametrize("attacker", ATTACKERS, ids="+".join)
+@pytest.mark.parametrize("attacker", ATTACKERS, ids=attacker_name)
 @pytest.mark.parametrize(
     "mechanism",
     [

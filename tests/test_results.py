@@ -121,7 +121,6 @@ def test_stages_are_kept_side_by_side(run):
         ),
         ({"seed": 1}, "seed: 0 in the run, 1 in the recipe"),
         ({"certify": {"plan": {"alpha": 0.01}}}, "certify.plan.alpha: 0.001 in the run, 0.01 in"),
-        ({"certify": {"part_size": 64}}, "certify.part_size: 128 in the run, 64 in the recipe"),
         (
             {"certify": {"attackers": ["delete"]}},
             r"certify.attackers\[0\]: 'insert\+delete\+substitute' in the run, 'delete' in",

@@ -146,7 +146,7 @@ def test_a_text_of_50_000_characters_of_words_gets_an_answer(tiny):
 
 
 def test_a_single_string_in_place_of_a_list_is_an_error(toy):
-    with pytest.raises(DataError, match="takes a list of texts"):
+    with pytest.raises(DataError, match="expected a list of texts; got one string"):
         toy.certify("good film")
 
 
@@ -198,3 +198,49 @@ def test_mechanisms_survive_json():
 def test_only_hugging_face_classifiers_are_saved(toy, tmp_path):
     with pytest.raises(ModelError, match="can be saved"):
         toy.save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("text", [None, 3, ("one",), {"text": "a", "text_pair": "b"}, ("a", 1)])
+def test_what_is_no_text_is_refused_with_its_position(toy, text):
+    with pytest.raises(DataError, match="expected a text, or a pair of texts, at position 1"):
+        toy.certify(["good", text])
+
+
+def test_votes_that_choose_a_checkpoint_are_not_those_that_certify_it():
+    seen: set[str] = set()
+
+    def function(texts):
+        seen.update(texts)
+        return [[0.0, 1.0] for _ in texts]
+
+    smoothed = SmoothedClassifier(
+        CallableClassifier(function, ["a", "b"], batch_size=10_000), RandomizedDeletion(p_del=0.5)
+    )
+    text = " ".join(f"w{i}" for i in range(60))
+    plan = FixedPlan(n_selection=1, n_estimation=100, enumerate_when_cheaper=False)
+    smoothed.vote_shares([text], 100, seed=0)
+    shares = seen.copy()
+    seen.clear()
+    smoothed.certify([text], plan, seed=0)
+    assert len(shares & seen) <= 1
+
+
+def test_the_precision_of_the_weights_is_saved(tmp_path):
+    import torch
+
+    tokenizer = wordpiece()
+    model = tiny_model("Bert", tokenizer).to(torch.bfloat16)
+    smoothed = SmoothedClassifier(
+        HuggingFaceClassifier(model, tokenizer), RandomizedDeletion(p_del=0.8)
+    )
+    smoothed.save_pretrained(tmp_path)
+    again = SmoothedClassifier.from_pretrained(tmp_path, device="cpu")
+    assert again.base.model.dtype == torch.bfloat16
+
+
+def test_attackers_may_be_given_by_name(toy):
+    text = ["good " * 12]
+    named = toy.certify(text, ExactPlan(), attacker="insert+delete")
+    assert named == toy.certify(text, ExactPlan(), attacker={"delete", "insert"})
+    with pytest.raises(ValueError, match="Did you mean 'insert'"):
+        toy.certify(text, ExactPlan(), attacker="inserts")

@@ -24,8 +24,11 @@ from robust_nlp.units import keyed_rng, text_key
 #: Noisy texts that are drawn under one key.
 CHUNK = 256
 
-#: Bytes of inputs whose classes are remembered; the oldest are forgotten first.
-CACHE_BYTES = 256_000_000
+#: Inputs whose classes are remembered; the oldest are forgotten first.
+CACHE_ENTRIES = 1_000_000
+
+#: Index entries that the noisy texts of all open texts may take.
+OPEN_ENTRIES = 50_000_000
 
 #: Index entries in a table of enumerated noisy texts.
 LARGEST_TABLE = 20_000_000
@@ -71,6 +74,7 @@ def cast_votes(
     seed: int,
     attacker: Attacker,
     on_done: Callable[[int, VoteRecord], None] | None = None,
+    known: dict[Hashable, int] | None = None,
 ) -> list[VoteRecord]:
     """Cast the votes of a plan on noisy versions of each text.
 
@@ -82,6 +86,7 @@ def cast_votes(
         seed: Seed; draws depend on it and on the text alone.
         attacker: Sequential plans stop when the radius against it is decided.
         on_done: Called with the position and the record of each text as it is finished.
+        known: Answers of this base classifier by input; used, filled, and kept within bounds.
 
     Raises:
         ValueError: If the mechanism has no certificate against the attacker, or an exact plan
@@ -89,7 +94,7 @@ def cast_votes(
     """
     mechanism.check_attacker(attacker)
     records: dict[int, VoteRecord] = {}
-    known: dict[Hashable, int] = {}
+    known = {} if known is None else known
     runs: dict[int, _Run] = {}
 
     def step(position: int, run: _Run, answers: IntArray | None) -> None:
@@ -104,12 +109,18 @@ def cast_votes(
         if on_done is not None:
             on_done(position, records[position])
 
-    for position, text in enumerate(texts):
-        opened = base.open(text, mechanism)
-        key = text_key(*([text] if isinstance(text, str) else text))
-        program = _program(opened, key, mechanism, plan, len(base.labels), seed, attacker)
-        step(position, _Run(program), None)
-    while runs:
+    waiting = iter(enumerate(texts))
+    while True:
+        while sum(run.size for run in runs.values()) < OPEN_ENTRIES:
+            position, text = next(waiting, (-1, ""))
+            if position < 0:
+                break
+            opened = base.open(text, mechanism)
+            key = text_key(*([text] if isinstance(text, str) else text))
+            program = _program(opened, key, mechanism, plan, len(base.labels), seed, attacker)
+            step(position, _Run(program, opened.n_units), None)
+        if not runs:
+            break
         new: dict[Hashable, None] = {}
         for run in runs.values():
             before = len(new)
@@ -118,15 +129,16 @@ def cast_votes(
         known.update(zip(new, base.classify(list(new)).tolist(), strict=True))
         for position, run in list(runs.items()):
             step(position, run, np.array([known[key] for key in run.request], np.int64))
-        _forget(known, CACHE_BYTES)
+        _forget(known, CACHE_ENTRIES)
     return [records[position] for position in range(len(texts))]
 
 
 class _Run:
     """A text's program with its pending request and its costs."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, n_units: int) -> None:
         self._program = program
+        self.size = CHUNK * max(n_units, 1)
         self.request: Request = ()
         self.asked = 0
         self.classified = 0
@@ -162,6 +174,7 @@ def _program(
         shares = np.repeat(strata.probability[chosen] / sizes, sizes)
         answers = yield opened.encode(np.concatenate(tables))
         exact += np.bincount(answers, weights=shares, minlength=n_classes)
+        del tables, shares, answers
     remainder = 0.0 if chosen.all() else max(0.0, 1.0 - float(exact.sum()))
 
     def drawn(stage: str) -> _Draws:
@@ -230,7 +243,7 @@ class _Draws:
         """Return the next noisy texts of the stream."""
         while len(self._left) < size:
             self._left = np.concatenate([self._left, next(self._rows)])
-        taken, self._left = self._left[:size], self._left[size:]
+        taken, self._left = self._left[:size], self._left[size:].copy()
         return taken
 
     @staticmethod
@@ -300,7 +313,7 @@ def _precision_votes(
     have fallen on the remainder anyway.
     """
     drawn = int(selection.sum())
-    top = int((exact + remainder * selection / max(drawn, 1)).argmax())
+    top = int((exact + remainder * selection / drawn).argmax())
     inside = (selection[top] + 1.0) / (drawn + 2.0)
     whole = exact[top] + remainder * inside
     variance = whole * (1.0 - whole)
@@ -355,8 +368,7 @@ def _hopeful(votes: VoteCounts, futility: float) -> VoteCounts:
 
 
 def _forget(known: dict[Hashable, int], limit: int) -> None:
-    """Drop the oldest half of what is remembered when it takes more than `limit` bytes."""
-    size = sum(len(key) for key in known if isinstance(key, bytes | str))
-    if size > limit:
+    """Drop the oldest half of what is remembered when it has more than `limit` entries."""
+    if len(known) > limit:
         for key in list(known)[: len(known) // 2]:
             del known[key]

@@ -68,17 +68,19 @@ class SequentialPlan:
         if self.max_radius is not None and self.max_radius < 0:
             raise ValueError(f"max_radius must be at least 0 or null; got {self.max_radius}")
 
-    def schedule(self, max_votes: int) -> tuple[int, ...]:
-        """Return the numbers of votes after which to look; the last is about `max_votes`.
+    def schedule(self, votes: int) -> tuple[int, ...]:
+        """Return the numbers of votes after which to look; the last is about `votes`.
 
-        Schedules of different lengths start alike, so that they share their boundaries.
+        Schedules of different lengths start alike, so that they share their boundaries. None goes
+        beyond `max_votes`.
         """
-        looks = [FIRST_LOOK]
-        while looks[-1] < max_votes:
-            looks.append(round(looks[-1] * LOOK_GROWTH))
-        if len(looks) > 1 and looks[-1] - max_votes > max_votes - looks[-2]:
-            looks.pop()
-        return tuple(looks)
+        looks, look = [], FIRST_LOOK
+        while look < self.max_votes:
+            looks.append(look)
+            look = round(look * LOOK_GROWTH)
+        looks.append(self.max_votes)
+        last = min(range(len(looks)), key=lambda i: abs(looks[i] - votes))
+        return tuple(looks[: last + 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +101,17 @@ class ExactPlan:
 
 
 SamplingPlan = FixedPlan | SequentialPlan | ExactPlan
+
+
+def most_votes(plan: SamplingPlan) -> int | None:
+    """Return the votes that a plan casts at most per text, `None` without such a limit."""
+    match plan:
+        case FixedPlan():
+            return plan.n_selection + plan.n_estimation
+        case SequentialPlan():
+            return plan.n_selection + plan.max_votes
+        case ExactPlan():
+            return None
 
 
 def _check(plan: Any, *, positive: tuple[str, ...]) -> None:

@@ -88,7 +88,7 @@ class AdaptiveDeletion(DeletionLaw):
     ) -> int:
         """Return the certified radius; see `TextMechanism.radius`.
 
-        Radii are tried in turn from 0 and the first that fails ends the search, so no assumption
+        Radii are tried in turn and the first that fails ends the search, so no assumption
         on how margins change with the radius is needed.
         """
         self.check_attacker(attacker)

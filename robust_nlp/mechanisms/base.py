@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -116,7 +117,7 @@ class TextMechanism(ABC):
 
     def ceiling(self, n_units: int, attacker: Attacker) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""
-        return self.radius(1.0, 0.0, n_units=n_units, attacker=attacker)
+        return _ceiling(self, n_units, attacker)
 
     def kept_counts(self, rows: IntArray) -> IntArray:
         """Count the units of the text in each noisy row; shape `(rows,)`."""
@@ -135,6 +136,11 @@ class TextMechanism(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain values, with `kind`, as a recipe writes them."""
         return {"kind": self.kind, **dataclasses.asdict(self)}
+
+
+@lru_cache(maxsize=10_000)
+def _ceiling(mechanism: TextMechanism, n_units: int, attacker: Attacker) -> int:
+    return mechanism.radius(1.0, 0.0, n_units=n_units, attacker=attacker)
 
 
 def believed(p_lower: float, p_runner_up: float) -> tuple[float, float]:

@@ -144,14 +144,3 @@ def describe_plan(plan: SamplingPlan) -> str:
                 "together (group sequential test), and against the other attackers as well, where "
                 "more votes might give larger radii."
             )
-
-
-def most_votes(plan: SamplingPlan) -> int | None:
-    """Return the votes that a plan casts at most per text, `None` without such a limit."""
-    match plan:
-        case FixedPlan():
-            return plan.n_selection + plan.n_estimation
-        case SequentialPlan():
-            return plan.n_selection + plan.max_votes
-        case ExactPlan():
-            return None
