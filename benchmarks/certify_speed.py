@@ -177,11 +177,12 @@ def main(
     records = smoothed.votes(few, plan, seed=seed)
     together = {"seconds": time.perf_counter() - start, **meter.read()}
     assert [radius(r.votes) for r in records] == our_radii, "votes depend on company"
-    # Both bounds hold with probability 1 - alpha each, so radii may differ by chance, but not by
-    # much and not in one direction: what sequential bounds cost must stay within a tenth.
-    lost = float(np.mean(radii) - np.mean(our_radii))
-    assert lost <= 0.1 * max(1.0, float(np.mean(radii))), (radii, our_radii)
-    assert max(abs(a - b) for a, b in zip(radii, our_radii, strict=True)) <= 1, (radii, our_radii)
+    # Both sides' bounds rest on their own draws, so radii differ by chance. What the sequential
+    # bounds cost may be a tenth of the mean radius, beyond two standard errors of this sample.
+    lost = np.array(radii) - np.array(our_radii)
+    error = float(lost.std(ddof=1) / np.sqrt(len(lost)))
+    assert lost.mean() - 2 * error <= 0.1 * max(1.0, float(np.mean(radii))), (radii, our_radii)
+    assert np.abs(lost).max() <= 1, (radii, our_radii)
 
     def per_text(rows: list[dict[str, float]], key: str) -> float:
         return float(np.mean([row[key] for row in rows]))

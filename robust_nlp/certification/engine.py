@@ -40,9 +40,12 @@ LARGEST_REQUEST = 1_000_000
 #: nearly all draws would have to be thrown away.
 SMALLEST_SAMPLED = 1e-3
 
+#: Selection votes of a sequential plan, in multiples of `n_selection`, while no class stands out.
+MOST_SELECTION = 8
+
 #: Share of its largest number of votes that a sequential plan is expected to use, and the tokens
 #: that an input has besides its units: only speed depends on them.
-EXPECTED_SHARE = 0.25
+EXPECTED_SHARE = 0.2
 EXTRA_TOKENS = 3.0
 
 Request = Sequence[Hashable]
@@ -207,7 +210,12 @@ def _program(
         return votes
     if isinstance(plan, SequentialPlan) and _settled(votes, plan, mechanism, attacker):
         return votes
-    selection = yield from ask(drawn("selection"), plan.n_selection)
+    draws = drawn("selection")
+    selection = yield from ask(draws, plan.n_selection)
+    if isinstance(plan, SequentialPlan):
+        most = plan.n_selection * MOST_SELECTION
+        while selection.sum() < most and not _stands_out(exact, remainder, selection):
+            selection = selection + (yield from ask(draws, plan.n_selection))
     schedule = (
         (plan.n_estimation,)
         if isinstance(plan, FixedPlan)
@@ -302,6 +310,16 @@ def enumerated_strata(
     chosen = nothing.copy()
     chosen[order[: int(cost.argmin())]] = True
     return chosen
+
+
+def _stands_out(exact: FloatArray, remainder: float, selection: IntArray) -> bool:
+    """Tell whether the leading class leads by two standard errors of the selection votes."""
+    share = selection / selection.sum()
+    estimate = exact + remainder * share
+    second, top = np.argsort(estimate, kind="stable")[-2:]
+    spread = share[top] + share[second] - (share[top] - share[second]) ** 2
+    error = remainder * np.sqrt(spread / selection.sum())
+    return bool(estimate[top] - estimate[second] >= 2.0 * error)
 
 
 def _precision_votes(

@@ -43,7 +43,8 @@ class SequentialPlan:
 
     Args:
         alpha: Probability that a certificate is wrong, in `(0, 1)`.
-        n_selection: Votes that choose the class; none of them bounds its probability.
+        n_selection: Votes that choose the class, and up to eight times as many while no class
+            stands out; none of them bounds its probability.
         max_votes: The precision at which to give up: at most as many votes are cast as give the
             precision of `max_votes` votes on the whole law, so fewer where part of it is exact.
         futility: Stop when a larger radius would come with less than this probability, in
@@ -53,9 +54,9 @@ class SequentialPlan:
     """
 
     alpha: float = 1e-3
-    n_selection: int = 50
+    n_selection: int = 24
     max_votes: int = 10_000
-    futility: float = 0.05
+    futility: float = 0.02
     max_radius: int | None = None
     enumerate_when_cheaper: bool = True
 
