@@ -41,8 +41,10 @@ site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purel
 import importlib.resources
 import robust_nlp
 assert "site-packages" in robust_nlp.__file__, robust_nlp.__file__
-files = {entry.name for entry in (importlib.resources.files("robust_nlp") / "resources").iterdir()}
-assert "reviews.jsonl" in files, files
+package = importlib.resources.files("robust_nlp")
+for name in ("resources/reviews.jsonl", "resources/quickstart.yaml", "templates/report.html.j2",
+             "templates/report.css", "py.typed"):
+    assert (package / name).is_file(), name
 base = robust_nlp.CallableClassifier(lambda texts: [[len(t), 1.0] for t in texts], ["long", "short"])
 smoothed = robust_nlp.SmoothedClassifier(base, robust_nlp.RandomizedDeletion(p_del=0.8))
 assert smoothed.certify(["a wheel that works"], robust_nlp.ExactPlan())[0].predicted == 0

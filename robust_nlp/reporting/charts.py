@@ -39,7 +39,6 @@ class Chart:
     title: str
     description: str
     x_label: str
-    y_label: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     series: list[Series]
@@ -79,7 +78,6 @@ def accuracy_chart(
     measure: str,
     band: bool,
     largest: int | None = None,
-    first_style: int = 0,
 ) -> Chart:
     """Draw certified accuracy against radius as steps, one line an attacker.
 
@@ -90,7 +88,6 @@ def accuracy_chart(
         measure: What the share is called.
         band: Whether to draw intervals.
         largest: Where the radius axis ends; `None` shows the curves to their ends.
-        first_style: Style of the first line; the others follow.
     """
     ends = [(a["largest_radius"] or 0) + 1 for a in attackers]
     end = max(ends) if largest is None else min(largest, max(ends))
@@ -104,7 +101,7 @@ def accuracy_chart(
         series.append(
             Series(
                 name=attacker["attacker"],
-                style=first_style + index,
+                style=index,
                 line=_path(_steps(points, "share", x, y)),
                 band=_path([*high, *reversed(low)]) + " Z" if band else "",
                 points=[(x(p["radius"]), y(p["share"])) for p in points]
@@ -117,7 +114,6 @@ def accuracy_chart(
         title=f"{measure} against radius",
         description="; ".join(_in_words(attacker) for attacker in attackers) + ".",
         x_label=f"radius ({unit} edits)",
-        y_label=measure,
         x_ticks=[(x(tick), f"{tick}") for tick in whole_ticks(end)],
         y_ticks=[(y(tick / 4), f"{25 * tick} %") for tick in range(5)],
         series=series,
@@ -199,7 +195,6 @@ def length_chart(rows: Sequence[Mapping[str, Any]], *, unit: str) -> LengthChart
         title="Certified radius by length of the text",
         description="; ".join(told) + ".",
         x_label=f"length of the text ({unit}s)",
-        y_label=f"radius ({unit} edits)",
         x_ticks=[(column.x, column.label) for column in columns],
         y_ticks=[(y(tick), f"{tick}") for tick in whole_ticks(end, at_most=6)],
         series=[],
