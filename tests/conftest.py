@@ -89,6 +89,7 @@ def tiny_tokenizer():
         sep_token="[SEP]",
         mask_token="[MASK]",
         model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 

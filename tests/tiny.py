@@ -67,7 +67,10 @@ def byte_level_bpe(*, special_tokens_around: bool = True) -> PreTrainedTokenizer
     )
     if not special_tokens_around:
         return PreTrainedTokenizerFast(
-            tokenizer_object=backend, eos_token="</s>", model_max_length=64
+            tokenizer_object=backend,
+            eos_token="</s>",
+            model_max_length=64,
+            model_input_names=["input_ids", "attention_mask"],
         )
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
@@ -83,6 +86,7 @@ def byte_level_bpe(*, special_tokens_around: bool = True) -> PreTrainedTokenizer
         pad_token="<pad>",
         mask_token="<mask>",
         model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
@@ -114,6 +118,7 @@ def unigram() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         mask_token="<mask>",
         model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
@@ -136,6 +141,7 @@ def across_spaces() -> PreTrainedTokenizerFast:
         pad_token="<pad>",
         unk_token="<unk>",
         model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
     )
 
 
