@@ -124,6 +124,11 @@ def decide(
     return scores.argmax(axis=1).astype(np.int64), rows
 
 
+def parts(text: Text) -> tuple[str, ...]:
+    """Return a text, or both texts of a pair, as a tuple."""
+    return (text,) if isinstance(text, str) else text
+
+
 def checked_texts(texts: Iterable[Any]) -> list[Text]:
     """Return texts, and pairs as tuples.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from robust_nlp.errors import ModelError
 from robust_nlp.mechanisms.base import IntArray
 from robust_nlp.threats import Unit
-from robust_nlp.units import join_units
+from robust_nlp.units import join_units, split_units
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Template:
         """How many tokens it adds."""
         return (len(self.before) + len(self.middle) + len(self.after)) // ID.itemsize
 
-    @property
+    @cached_property
     def typed(self) -> bool:
         """Whether token types say anything, that is, are not all zero."""
         return any(any(kind) if isinstance(kind, bytes) else kind for kind in self.types)
@@ -148,7 +149,7 @@ class UnitEncoder:
         if self.unit == "token":
             ids = np.frombuffer(self._tokenize([text])[0], ID)
             return [str(token) for token in ids.tolist()]
-        return text.split() if self.unit == "word" else list(text)
+        return split_units(text, self.unit)
 
     def open(self, units: Sequence[str], extra_units: Sequence[str]) -> OpenUnits:
         """Prepare to encode noisy versions of one text."""

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from robust_nlp import environment
+from robust_nlp import base_classifier, environment
 from robust_nlp.advisor import advise, cautions, unit_counts
 from robust_nlp.base_classifier import Text
 from robust_nlp.certification.certificates import certificate_from_votes
@@ -268,7 +268,7 @@ def _row(
         attacker=recipe.certify.attackers[0],
     )
     return {
-        "text_hash": text_key(*([text] if isinstance(text, str) else text)),
+        "text_hash": text_key(*base_classifier.parts(text)),
         "text": first,
         "pair": second,
         **dataclasses.asdict(record.votes),

@@ -51,6 +51,27 @@ def wordpiece() -> PreTrainedTokenizerFast:
     )
 
 
+def between_marks(backend: Tokenizer, **tokens: str) -> PreTrainedTokenizerFast:
+    """Put <s> and </s> around texts, as RoBERTa and XLM-R do."""
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        cls_token="<s>",
+        eos_token="</s>",
+        sep_token="</s>",
+        pad_token="<pad>",
+        mask_token="<mask>",
+        model_max_length=64,
+        model_input_names=["input_ids", "attention_mask"],
+        **tokens,
+    )
+
+
 def byte_level_bpe(*, special_tokens_around: bool = True) -> PreTrainedTokenizerFast:
     """Like RoBERTa with special tokens around texts, like GPT-2 without."""
     backend = Tokenizer(models.BPE())
@@ -72,22 +93,7 @@ def byte_level_bpe(*, special_tokens_around: bool = True) -> PreTrainedTokenizer
             model_max_length=64,
             model_input_names=["input_ids", "attention_mask"],
         )
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        mask_token="<mask>",
-        model_max_length=64,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    return between_marks(backend)
 
 
 def unigram() -> PreTrainedTokenizerFast:
@@ -103,23 +109,7 @@ def unigram() -> PreTrainedTokenizerFast:
             vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False
         ),
     )
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> </s> $B </s>",
-        special_tokens=[("<s>", 0), ("</s>", 2)],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        bos_token="<s>",
-        cls_token="<s>",
-        eos_token="</s>",
-        sep_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_max_length=64,
-        model_input_names=["input_ids", "attention_mask"],
-    )
+    return between_marks(backend, unk_token="<unk>")
 
 
 def across_spaces() -> PreTrainedTokenizerFast:

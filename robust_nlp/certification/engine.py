@@ -8,12 +8,12 @@ rest to the base classifier in one go.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import beta
 
-from robust_nlp.base_classifier import BaseClassifier, OpenText, Text
+from robust_nlp.base_classifier import BaseClassifier, OpenText, Text, parts
 from robust_nlp.certification.certificates import bounds_from_votes, radius_from_bounds
 from robust_nlp.certification.plan import ExactPlan, FixedPlan, SamplingPlan, SequentialPlan
 from robust_nlp.certification.votes import VoteCounts
@@ -119,7 +119,7 @@ def cast_votes(
             if position < 0:
                 break
             opened = base.open(text, mechanism)
-            key = text_key(*([text] if isinstance(text, str) else text))
+            key = text_key(*parts(text))
             program = _program(opened, key, mechanism, plan, len(base.labels), seed, attacker)
             step(position, _Run(program, opened.n_units), None)
         if not runs:
@@ -359,12 +359,7 @@ def _hopeful(votes: VoteCounts, futility: float) -> VoteCounts:
     top = votes.top
     if not votes.looks:
         exact = [mass + votes.remainder * (i == top) for i, mass in enumerate(votes.exact)]
-        return VoteCounts(
-            n_units=votes.n_units,
-            exact=tuple(exact),
-            remainder=0.0,
-            selection=(0,) * votes.n_classes,
-        )
+        return replace(votes, exact=tuple(exact), remainder=0.0)
     counts = np.array(votes.looks[-1])
     total, successes = int(counts.sum()), int(counts[top])
     rate = float(beta.ppf(1.0 - futility, successes + 0.5, total - successes + 0.5))
@@ -375,14 +370,7 @@ def _hopeful(votes: VoteCounts, futility: float) -> VoteCounts:
         future = counts + np.where(np.arange(len(counts)) == top, 0, others).astype(np.int64)
         future[top] += size - int(future.sum())
         looks.append(tuple(future.tolist()))
-    return VoteCounts(
-        n_units=votes.n_units,
-        exact=votes.exact,
-        remainder=votes.remainder,
-        selection=votes.selection,
-        looks=tuple(looks),
-        schedule=votes.schedule,
-    )
+    return replace(votes, looks=tuple(looks))
 
 
 def _forget(known: dict[Hashable, int], limit: int) -> None:
