@@ -101,6 +101,7 @@ class RobustnessReport:
             complete=stage.get("complete", True),
         )
         telling = facts.telling_radius(attackers[0])
+        same_answer = breakdown.same_answer(texts, labels)
         quoted = recipe.report.texts
         stable, fragile = breakdown.extremes(texts)
         return {
@@ -116,8 +117,14 @@ class RobustnessReport:
             "alpha": self.alpha,
             "alpha_of_plan": recipe.certify.plan.alpha,
             "summary": summary(
-                counts, attackers[0], unit=mechanism.unit, labelled=labelled, alpha=self.alpha
+                counts,
+                attackers[0],
+                same_answer,
+                unit=mechanism.unit,
+                labelled=labelled,
+                alpha=self.alpha,
             ),
+            "same_answer": same_answer,
             "telling_radius": telling,
             "telling": facts.at(attackers[0], telling),
             "accuracy": facts.at(attackers[0], 0),

@@ -186,6 +186,40 @@ def test_summary_names_numbers_threat_and_alpha(tmp_path):
     )
 
 
+def same_answers(ones: int, *, true: int, labelled: bool = True, n: int = 30) -> list[dict]:
+    """Rows of 12 words: `ones` answers are class 1, `true` labels are; the rest is class 0."""
+    return [
+        row(i, VOTES if i < ones else 0, 12, int(i < true) if labelled else None) for i in range(n)
+    ]
+
+
+def test_nearly_constant_answers_are_cautioned_against(tmp_path):
+    report = report_of(make_run(tmp_path, same_answers(28, true=15)))
+    assert report["same_answer"] == {"class": "good", "answers": 28, "answered": 30, "true": 15}
+    assert report["summary"][1].startswith("Caution: 28 of the 30 answers are “good”, although")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        same_answers(26, true=15),  # both classes are given
+        same_answers(28, true=26),  # nearly all texts are of that class
+        same_answers(12, true=6, n=12),  # too few to say
+        [row(i, VOTES, 3, 0) for i in range(30)],  # dead zone
+    ],
+)
+def test_other_answers_are_not(tmp_path, rows):
+    report = report_of(make_run(tmp_path, rows))
+    assert report["same_answer"] is None
+    assert not any("Caution" in line for line in report["summary"])
+
+
+def test_nearly_constant_answers_without_labels(tmp_path):
+    report = report_of(make_run(tmp_path, same_answers(30, true=0, labelled=False)))
+    assert report["same_answer"]["true"] is None
+    assert "30 of the 30 answers are “good”. A" in report["summary"][1]
+
+
 def test_another_alpha_is_named_beside_the_plans_own(tmp_path):
     run = make_run(tmp_path, hand_made())
     assert report_of(run, alpha=0.2)["alpha"] == 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ LENGTH_BINS = 5
 EXTREMES = 5
 QUOTED = 300
 MIXES = 12
+
+#: Answers from which on, share of one class among them, and by how much that must exceed the
+#: class's own share, for saying that a classifier gives nearly always the same answer.
+SAME_ANSWERS, SAME_SHARE, SAME_EXCESS = 20, 0.9, 0.2
 
 
 def class_name(labels: Sequence[str], label: int | None) -> str | None:
@@ -116,6 +121,27 @@ def by_class(
             }
         )
     return rows
+
+
+def same_answer(texts: Sequence[CertifiedText], labels: Sequence[str]) -> dict[str, Any] | None:
+    """Return the class that nearly all texts are given although they are of others, if any.
+
+    Such a classifier is easy to certify and says little about a text. Texts in the dead zone and
+    abstentions are left out. Without labels, every class that is given nearly always counts.
+    """
+    answered = [t for t in texts if not (t.first.dead_zone or t.first.abstains)]
+    if len(answered) < SAME_ANSWERS:
+        return None
+    label, count = Counter(t.first.predicted for t in answered).most_common(1)[0]
+    true = None if texts[0].label is None else sum(t.label == label for t in answered)
+    if count < SAME_SHARE * len(answered) or count - (true or 0) < SAME_EXCESS * len(answered):
+        return None
+    return {
+        "class": class_name(labels, label),
+        "answers": count,
+        "answered": len(answered),
+        "true": true,
+    }
 
 
 def quote(text: CertifiedText, labels: Sequence[str], *, with_text: bool) -> dict[str, Any]:

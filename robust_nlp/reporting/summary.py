@@ -11,12 +11,21 @@ from robust_nlp.reporting.words import agree, count, failure, of_all, percent
 Facts = Mapping[str, Any]
 
 
-def summary(counts: Facts, first: Facts, *, unit: str, labelled: bool, alpha: float) -> list[str]:
+def summary(
+    counts: Facts,
+    first: Facts,
+    same_answer: Facts | None,
+    *,
+    unit: str,
+    labelled: bool,
+    alpha: float,
+) -> list[str]:
     """Say in plain words what was found, the most important first.
 
     Args:
         counts: What `text_facts` returns.
         first: What `attacker_facts` returns about the first attacker.
+        same_answer: What `breakdown.same_answer` returns.
         unit: Unit of the edits.
         labelled: Whether right answers are known.
         alpha: Failure probability of one text.
@@ -26,6 +35,8 @@ def summary(counts: Facts, first: Facts, *, unit: str, labelled: bool, alpha: fl
     measure = f"{measure_name(labelled)} at {edits}"
     threat = f"any {edits} ({first['moves']})"
     lines = [f"{_answers(counts, telling, threat, labelled=labelled)}; {failure(alpha)}."]
+    if same_answer is not None:
+        lines.append(_same_answer(same_answer))
     if counts["abstentions"]:
         lines.append(
             f"On {of_all(counts['abstentions'], counts['texts'])} the votes leave a doubt "
@@ -46,6 +57,14 @@ def _answers(counts: Facts, telling: Facts, threat: str, *, labelled: bool) -> s
     return (
         f"Of {count(n, 'text')}, {of_all(right, n)} {agree(right, 'is', 'are')} {answer} by the "
         f"smoothed classifier; {of_all(kept, n)} provably {keep} under {threat}"
+    )
+
+
+def _same_answer(same: Facts) -> str:
+    true = "" if same["true"] is None else f", although only {same['true']:,} of them are"
+    return (
+        f"Caution: {same['answers']:,} of the {same['answered']:,} answers are "
+        f"“{same['class']}”{true}. A classifier that hardly looks at the text is easy to certify."
     )
 
 
