@@ -1,4 +1,4 @@
-"""What a mechanism can promise on texts of given lengths, before any vote is cast."""
+"""What a mechanism can promise on given texts, before any vote is cast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from robust_nlp.base_classifier import Side, Text, split_pair
 from robust_nlp.certification.engine import enumerated_strata
 from robust_nlp.certification.plan import ExactPlan, FixedPlan, SamplingPlan
-from robust_nlp.mechanisms import RandomMasking, TextMechanism
+from robust_nlp.mechanisms import Law, RandomMasking, TextMechanism
 from robust_nlp.threats import Attacker, Unit, attacker_name
 from robust_nlp.units import split_units
 
@@ -55,15 +55,15 @@ class Advice:
 
 
 def advise(
-    lengths: Sequence[int],
+    texts: Sequence[Sequence[str]],
     mechanism: TextMechanism,
     attackers: Sequence[Attacker],
     plan: SamplingPlan,
 ) -> Advice:
-    """Say what a mechanism and a plan can promise on texts of these lengths.
+    """Say what a mechanism and a plan can promise on texts.
 
     Args:
-        lengths: Number of units of each text; one text at least.
+        texts: The units of each text; one text at least.
         mechanism: The noise.
         attackers: The attackers in question, the most important first.
         plan: How many votes are cast.
@@ -71,21 +71,27 @@ def advise(
     Raises:
         ValueError: If there are no texts or attackers, or no certificate against one of these.
     """
-    if not lengths or not attackers:
-        raise ValueError(f"got {len(lengths)} lengths and {len(attackers)} attackers")
-    distinct, counts = np.unique(np.asarray(lengths), return_counts=True)
+    if not texts or not attackers:
+        raise ValueError(f"got {len(texts)} texts and {len(attackers)} attackers")
+    lengths, where, counts = np.unique(
+        [len(units) for units in texts], return_index=True, return_counts=True
+    )
     share = counts / counts.sum()
-    costs = [_cost(int(n), mechanism, plan) for n in distinct]
-    some = np.quantile(lengths, (np.arange(CEILING_TEXTS) + 0.5) / CEILING_TEXTS, method="nearest")
+    costs = [_cost(mechanism.law(texts[i]), mechanism, plan) for i in where]
+    order = np.argsort([len(units) for units in texts], kind="stable")
+    ranks = np.rint((np.arange(CEILING_TEXTS) + 0.5) / CEILING_TEXTS * (len(texts) - 1))
+    some = [mechanism.law(texts[i]) for i in order[ranks.astype(np.int64)]]
     ceilings = {
-        attacker_name(attacker): np.array([mechanism.ceiling(int(n), attacker) for n in some])
+        attacker_name(attacker): np.array(
+            [mechanism.ceiling(law.n_units, attacker, law.profile) for law in some]
+        )
         for attacker in attackers
     }
     return Advice(
-        texts=len(lengths),
+        texts=len(texts),
         ceilings={name: int(np.median(radii)) for name, radii in ceilings.items()},
         no_radius=float(np.mean(ceilings[attacker_name(attackers[0])] < 1)),
-        dead_zone=float(share @ [mechanism.dead_zone(int(n)) for n in distinct]),
+        dead_zone=float(share @ [mechanism.dead_zone(int(n)) for n in lengths]),
         exact=float(share @ [cost.exact for cost in costs]),
         refused=float(share @ [cost.refused for cost in costs]),
         kept_units=float(share @ [cost.kept for cost in costs]),
@@ -116,25 +122,25 @@ def cautions(advice: Advice) -> list[str]:
     return lines
 
 
-def unit_counts(
+def text_units(
     texts: Iterable[Text], unit: Unit, protected: Side = "second", tokenizer: Any = None
-) -> list[int]:
-    """Count the units of each text that are open to edits.
+) -> list[list[str]]:
+    """Split each text into the units that are open to edits.
 
     Args:
         texts: Texts, or pairs of texts.
-        unit: What to count.
+        unit: The unit.
         protected: The side of a pair that does not count.
         tokenizer: Tokenizer of the base classifier; only tokens need one.
 
     Raises:
-        ValueError: If tokens are to be counted without a tokenizer.
+        ValueError: If tokens are to be found without a tokenizer.
     """
     bodies = [split_pair(text, protected)[0] for text in texts]
     if unit != "token" or tokenizer is None:
-        return [len(split_units(body, unit)) for body in bodies]
+        return [split_units(body, unit) for body in bodies]
     encoded = tokenizer(bodies, add_special_tokens=False, verbose=False)
-    return [len(ids) for ids in encoded["input_ids"]]
+    return [[str(token) for token in ids] for ids in encoded["input_ids"]]
 
 
 @dataclass(frozen=True)
@@ -147,8 +153,8 @@ class _Cost:
     tokens: float
 
 
-def _cost(n_units: int, mechanism: TextMechanism, plan: SamplingPlan) -> _Cost:
-    strata = mechanism.strata(n_units)
+def _cost(law: Law, mechanism: TextMechanism, plan: SamplingPlan) -> _Cost:
+    n_units, strata = law.n_units, law.strata()
     kept = float(strata.kept @ strata.probability)
     # A masked unit still has its mask to be read.
     read = (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_nlp.errors import DataError, ModelError
-from robust_nlp.mechanisms.base import FloatArray, IntArray, TextMechanism
+from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
 from robust_nlp.units import join_units, split_units
 
 #: A text, or a pair of texts of which one is protected.
@@ -20,7 +20,7 @@ Side = Literal["first", "second"]
 class OpenText(Protocol):
     """One text whose noisy versions can be encoded."""
 
-    n_units: int
+    law: Law
 
     def encode(self, rows: IntArray) -> Sequence[Hashable]:
         """Return what the base classifier reads for each noisy row; equal inputs are equal keys."""
@@ -33,7 +33,7 @@ class BaseClassifier(Protocol):
     labels: list[str]
 
     def open(self, text: Text, mechanism: TextMechanism) -> OpenText:
-        """Split a text into the mechanism's units."""
+        """Split a text into the mechanism's units, and find the law of the noise on them."""
         ...
 
     def classify(self, inputs: Sequence[Any]) -> IntArray:
@@ -164,8 +164,8 @@ class _OpenString:
         self._unit = mechanism.unit
         self._protected = protected
         units = split_units(body, mechanism.unit)
-        self.n_units = len(units)
-        self._units = [*units, *mechanism.extra_units]
+        self.law = mechanism.law(units)
+        self._units = [*units, *self.law.extra_units]
 
     def encode(self, rows: IntArray) -> list[Hashable]:
         texts = [

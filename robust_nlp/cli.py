@@ -131,19 +131,19 @@ def advise(
         from robust_nlp.data import load_split
         from robust_nlp.mechanisms import RandomizedDeletion
         from robust_nlp.threats import parse_attacker
-        from robust_nlp.validation import unit_lengths
+        from robust_nlp.validation import unit_lists
 
         loaded, _ = _load(recipe, set_, None)
         data = dataclasses.replace(loaded.data, label=None)
         texts = load_split(data, split or loaded.certify.split).texts
-        lengths = unit_lengths(loaded, texts)
+        units = unit_lists(loaded, texts)
         unit = loaded.mechanism.unit
         others = [
             RandomizedDeletion(p_del=rate, unit=unit) for rate in _numbers(rates, float, "--rates")
         ]
         attackers = [parse_attacker(name) for name in loaded.certify.attackers]
         advice = {
-            mechanism: ask(lengths, mechanism, attackers, loaded.certify.plan)
+            mechanism: ask(units, mechanism, attackers, loaded.certify.plan)
             for mechanism in (loaded.mechanism, *others)
         }
         _show(advice, unit)

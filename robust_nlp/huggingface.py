@@ -15,7 +15,7 @@ from robust_nlp.embedded import resolve_base
 from robust_nlp.encoding import ID, OpenUnits, UnitEncoder
 from robust_nlp.errors import ModelError
 from robust_nlp.inputs import Ids, InputBuilder, read
-from robust_nlp.mechanisms.base import FloatArray, IntArray, TextMechanism
+from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
 from robust_nlp.threats import Unit
 
 #: Scores closer than this, relative to their size, are computed again one text at a time: several
@@ -143,7 +143,9 @@ class HuggingFaceClassifier:
         """Split a text into the mechanism's units; see `BaseClassifier`."""
         body, partner = split_pair(text, self.protected)
         encoder = self._encoder(mechanism.unit)
-        return _OpenIds(encoder.open(encoder.units(body), mechanism.extra_units), self, partner)
+        units = encoder.units(body)
+        law = mechanism.law(units)
+        return _OpenIds(law, encoder.open(units, law.extra_units), self, partner)
 
     def classify(self, inputs: Sequence[bytes]) -> IntArray:
         """Return the class of each input; see `BaseClassifier`."""
@@ -219,9 +221,13 @@ class _OpenIds:
     """One text, ready to be noised as ids."""
 
     def __init__(
-        self, opened: OpenUnits, classifier: HuggingFaceClassifier, partner: str | None
+        self,
+        law: Law,
+        opened: OpenUnits,
+        classifier: HuggingFaceClassifier,
+        partner: str | None,
     ) -> None:
-        self.n_units = len(opened.units)
+        self.law = law
         self._opened, self._classifier, self._partner = opened, classifier, partner
 
     def encode(self, rows: IntArray) -> list[bytes]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_nlp import base_classifier, environment
-from robust_nlp.advisor import advise, cautions, unit_counts
+from robust_nlp.advisor import advise, cautions, text_units
 from robust_nlp.base_classifier import Text
 from robust_nlp.certification.certificates import certificate_from_votes
 from robust_nlp.certification.engine import VoteRecord
@@ -288,9 +288,9 @@ def _caution(recipe: Recipe, split: Split, classifier: SmoothedClassifier) -> No
     """Warn of texts that cannot have certificates worth their votes."""
     texts = split.texts[: recipe.certify.limit]
     tokenizer = getattr(classifier.base, "tokenizer", None)
-    lengths = unit_counts(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
+    units = text_units(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
     attackers = [parse_attacker(recipe.certify.attackers[0])]
-    advice = advise(lengths, recipe.mechanism, attackers, recipe.certify.plan)
+    advice = advise(units, recipe.mechanism, attackers, recipe.certify.plan)
     logger.info(
         "%d texts of %s: median ceiling %s, %.0f%% in the dead zone, %.0f%% decided exactly",
         len(texts),

@@ -52,6 +52,7 @@ ROW = pyarrow.schema(
         ("selection", _COUNTS),
         ("looks", pyarrow.list_(_COUNTS)),
         ("schedule", _COUNTS),
+        ("profile", pyarrow.list_(pyarrow.list_(pyarrow.float64()))),
         ("votes_asked", pyarrow.int64()),
         ("votes_classified", pyarrow.int64()),
         ("seconds", pyarrow.float64()),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from robust_nlp.advisor import advise, cautions, unit_counts
+from robust_nlp.advisor import advise, cautions, text_units
 from robust_nlp.base_classifier import Text
 from robust_nlp.data import Split, load_split
 from robust_nlp.embedded import resolve_base
@@ -56,14 +56,14 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
     return findings
 
 
-def unit_lengths(recipe: Recipe, texts: Sequence[Text]) -> list[int]:
-    """Count the units of each text; the tokenizer is loaded only where units are tokens.
+def unit_lists(recipe: Recipe, texts: Sequence[Text]) -> list[list[str]]:
+    """Split texts into units; the tokenizer is loaded only where units are tokens.
 
     Raises:
         ModelError: If the tokenizer cannot be loaded.
     """
     tokenizer = _load(recipe, None)[0] if recipe.mechanism.unit == "token" else None
-    return unit_counts(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
+    return text_units(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
 
 
 def _load(recipe: Recipe, run: RunDirectory | None) -> tuple[Any, list[str] | None]:
@@ -99,6 +99,6 @@ def _check_training(recipe: Recipe) -> list[str] | None:
 
 def _cautions(recipe: Recipe, split: Split, tokenizer: Any) -> list[str]:
     texts = split.texts[: recipe.certify.limit]
-    lengths = unit_counts(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
+    units = text_units(texts, recipe.mechanism.unit, recipe.data.protected, tokenizer)
     attackers = [parse_attacker(name) for name in recipe.certify.attackers]
-    return cautions(advise(lengths, recipe.mechanism, attackers, recipe.certify.plan))
+    return cautions(advise(units, recipe.mechanism, attackers, recipe.certify.plan))

@@ -61,7 +61,7 @@ def test_inputs_are_those_of_certification(
     batch = collator([example(i, pair=pair) for i in range(4)])
     for i, ids in enumerate(unpadded(batch)):
         opened = base.open(TEXT if pair is None else (TEXT, pair), mechanism)
-        rows = mechanism.draw(opened.n_units, 1, keyed_rng(3, "train-noise", 0, i, 0))
+        rows = mechanism.draw(opened.law.n_units, 1, keyed_rng(3, "train-noise", 0, i, 0))
         types = batch.get("token_type_ids")
         expected = np.array([*ids, *(() if types is None else types[i, : len(ids)])], np.int32)
         assert opened.encode(rows) == [expected.tobytes()]

@@ -44,6 +44,7 @@ def row(example: int, ones: int, n_units: int, label: int | None, text: str | No
         "selection": [0, 10] if ones >= VOTES / 2 else [10, 0],
         "looks": [[VOTES - ones, ones]],
         "schedule": [VOTES],
+        "profile": [],
         "votes_asked": VOTES + 10,
         "votes_classified": VOTES - 50,
         "seconds": 0.25,

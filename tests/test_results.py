@@ -36,6 +36,7 @@ def row(example_id: int) -> dict:
         "selection": [3, 2],
         "looks": [[8, 2], [17, 3]],
         "schedule": [10, 20],
+        "profile": [],
         "votes_asked": 25,
         "votes_classified": 11,
         "seconds": 0.5,

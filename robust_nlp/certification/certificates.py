@@ -155,7 +155,7 @@ def certificate_from_votes(
     """
     moves = parse_attacker(attacker)
     bounds = bounds_from_votes(votes, alpha=alpha)
-    radius = radius_from_bounds(bounds, mechanism, n_units=votes.n_units, attacker=moves)
+    radius = radius_from_bounds(bounds, mechanism, votes, attacker=moves)
     certified = radius != NO_RADIUS
     return Certificate(
         predicted=votes.top if certified else None,
@@ -166,17 +166,23 @@ def certificate_from_votes(
         alpha=bounds.alpha,
         method=bounds.method,
         n_units=votes.n_units,
-        ceiling=mechanism.ceiling(votes.n_units, moves),
+        ceiling=mechanism.ceiling(votes.n_units, moves, votes.profile),
         dead_zone=mechanism.dead_zone(votes.n_units),
         top=votes.top,
     )
 
 
 def radius_from_bounds(
-    bounds: Bounds, mechanism: TextMechanism, *, n_units: int, attacker: Attacker
+    bounds: Bounds, mechanism: TextMechanism, votes: VoteCounts, *, attacker: Attacker
 ) -> int:
     """Return the radius that bounds give, `NO_RADIUS` if they do not fix the answer."""
-    return mechanism.radius(bounds.p_lower, bounds.p_runner_up, n_units=n_units, attacker=attacker)
+    return mechanism.radius(
+        bounds.p_lower,
+        bounds.p_runner_up,
+        n_units=votes.n_units,
+        attacker=attacker,
+        profile=votes.profile,
+    )
 
 
 def certified_accuracy(

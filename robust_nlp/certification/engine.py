@@ -17,7 +17,7 @@ from robust_nlp.base_classifier import BaseClassifier, OpenText, Text, parts
 from robust_nlp.certification.certificates import bounds_from_votes, radius_from_bounds
 from robust_nlp.certification.plan import ExactPlan, FixedPlan, SamplingPlan, SequentialPlan
 from robust_nlp.certification.votes import VoteCounts
-from robust_nlp.mechanisms.base import FloatArray, IntArray, Strata, TextMechanism
+from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, Strata, TextMechanism
 from robust_nlp.threats import Attacker
 from robust_nlp.units import keyed_rng, text_key
 
@@ -121,7 +121,7 @@ def cast_votes(
             opened = base.open(text, mechanism)
             key = text_key(*parts(text))
             program = _program(opened, key, mechanism, plan, len(base.labels), seed, attacker)
-            step(position, _Run(program, opened.n_units), None)
+            step(position, _Run(program, opened.law.n_units), None)
         if not runs:
             break
         new: dict[Hashable, None] = {}
@@ -167,12 +167,13 @@ def _program(
     attacker: Attacker,
 ) -> Program:
     """Ask for the classes of one text's noisy versions until its plan is fulfilled."""
-    n = opened.n_units
-    strata = mechanism.strata(n)
+    law = opened.law
+    n = law.n_units
+    strata = law.strata()
     chosen = enumerated_strata(strata, n, plan)
     exact: FloatArray = np.zeros(n_classes)
     if chosen.any():
-        tables = [mechanism.enumerate(n, int(kept)) for kept in strata.kept[chosen]]
+        tables = [law.enumerate(int(kept)) for kept in strata.kept[chosen]]
         sizes = [len(table) for table in tables]
         shares = np.repeat(strata.probability[chosen] / sizes, sizes)
         answers = yield opened.encode(np.concatenate(tables))
@@ -182,7 +183,7 @@ def _program(
 
     def drawn(stage: str) -> _Draws:
         sampled = strata.kept[~chosen]
-        return _Draws(mechanism, n, sampled, seed, key, stage)
+        return _Draws(law, sampled, seed, key, stage)
 
     def ask(draws: _Draws, size: int) -> Generator[Request, IntArray, IntArray]:
         counts: IntArray = np.zeros(n_classes, np.int64)
@@ -202,6 +203,7 @@ def _program(
             selection=tuple(selection.tolist()),
             looks=tuple(looks),
             schedule=schedule,
+            profile=law.profile,
         )
 
     nothing = np.zeros(n_classes, np.int64)
@@ -237,15 +239,14 @@ class _Draws:
 
     def __init__(
         self,
-        mechanism: TextMechanism,
-        n_units: int,
+        law: Law,
         strata: IntArray,
         seed: int,
         key: str,
         stage: str,
     ) -> None:
-        self._rows = self._stream(mechanism, n_units, strata, seed, key, stage)
-        self._left = np.empty((0, n_units), np.int64)
+        self._rows = self._stream(law, strata, seed, key, stage)
+        self._left = next(self._rows)
 
     def take(self, size: int) -> IntArray:
         """Return the next noisy texts of the stream."""
@@ -255,13 +256,11 @@ class _Draws:
         return taken
 
     @staticmethod
-    def _stream(
-        mechanism: TextMechanism, n_units: int, strata: IntArray, seed: int, key: str, stage: str
-    ) -> Iterator[IntArray]:
+    def _stream(law: Law, strata: IntArray, seed: int, key: str, stage: str) -> Iterator[IntArray]:
         chunk = 0
         while True:
-            rows = mechanism.draw(n_units, CHUNK, keyed_rng(seed, key, stage, chunk))
-            yield rows[np.isin(mechanism.kept_counts(rows), strata)]
+            rows = law.draw(CHUNK, keyed_rng(seed, key, stage, chunk))
+            yield rows[np.isin(law.kept_counts(rows), strata)]
             chunk += 1
 
 
@@ -346,7 +345,7 @@ def _settled(
 
     def radius(counts: VoteCounts) -> int:
         bounds = bounds_from_votes(counts, alpha=plan.alpha)
-        return radius_from_bounds(bounds, mechanism, n_units=votes.n_units, attacker=attacker)
+        return radius_from_bounds(bounds, mechanism, counts, attacker=attacker)
 
     now = radius(votes)
     if plan.max_radius is not None and now >= plan.max_radius:

@@ -6,6 +6,8 @@ import itertools
 import math
 from dataclasses import dataclass
 
+from robust_nlp.mechanisms.base import Profile
+
 
 @dataclass(frozen=True, kw_only=True)
 class VoteCounts:
@@ -24,6 +26,7 @@ class VoteCounts:
             that was taken; `(looks, classes)`.
         schedule: Votes in total at each look that was planned; a single entry for a number of
             votes that was fixed in advance.
+        profile: What the mechanism's certificate must know about the text besides its length.
     """
 
     n_units: int
@@ -32,6 +35,7 @@ class VoteCounts:
     selection: tuple[int, ...]
     looks: tuple[tuple[int, ...], ...] = ()
     schedule: tuple[int, ...] = ()
+    profile: Profile = ()
 
     def __post_init__(self) -> None:
         classes = len(self.exact)

@@ -1,7 +1,15 @@
 """Noise laws and their certificates, one a file."""
 
 from robust_nlp.mechanisms.adaptive import AdaptiveDeletion
-from robust_nlp.mechanisms.base import NO_RADIUS, REMOVED, Strata, TextMechanism
+from robust_nlp.mechanisms.base import (
+    NO_RADIUS,
+    REMOVED,
+    Law,
+    LengthMechanism,
+    Profile,
+    Strata,
+    TextMechanism,
+)
 from robust_nlp.mechanisms.deletion import (
     EditBudget,
     RandomizedDeletion,
@@ -22,6 +30,9 @@ __all__ = [
     "AdaptiveDeletion",
     "AnyMechanism",
     "EditBudget",
+    "Law",
+    "LengthMechanism",
+    "Profile",
     "RandomMasking",
     "RandomizedDeletion",
     "Strata",

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import binom
 
-from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, believed
+from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, Profile, believed
 from robust_nlp.mechanisms.deletion import DeletionLaw, EditBudget
 from robust_nlp.threats import Attacker
 
@@ -84,7 +84,13 @@ class AdaptiveDeletion(DeletionLaw):
         return max(self.p_min, self.p_max - keep / n_units)
 
     def radius(
-        self, p_lower: float, p_runner_up: float, *, n_units: int, attacker: Attacker
+        self,
+        p_lower: float,
+        p_runner_up: float,
+        *,
+        n_units: int,
+        attacker: Attacker,
+        profile: Profile = (),  # noqa: ARG002
     ) -> int:
         """Return the certified radius; see `TextMechanism.radius`.
 

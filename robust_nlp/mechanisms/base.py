@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -22,6 +23,10 @@ REMOVED = -1
 #: Probabilities are believed up to this much, so that neither an exact tie nor a class whose
 #: probability is lost in the rounding of another certifies.
 ROUNDING = 1e-10
+
+#: What each allowed substitution of each unit costs, where a mechanism counts such costs; else
+#: empty. What a cost is, the mechanism says.
+Profile = tuple[tuple[float, ...], ...]
 
 #: The radius of a bound that does not even fix the answer on the clean text itself.
 NO_RADIUS = -1
@@ -43,13 +48,46 @@ class Strata:
     outcomes: FloatArray
 
 
+class Law(ABC):
+    """The law of the noise on one text.
+
+    A noisy text is a row of indices into the units of the text: `i` in `0..n_units-1` is the i-th
+    unit, `n_units + j` the j-th of `extra_units`, and `REMOVED` nothing; in what order they stand
+    is the law's own business. A row of a law on embeddings holds a seed of the noise.
+
+    Attributes:
+        n_units: Number of units of the text.
+        extra_units: Units that the noise may add, such as a mask.
+        profile: What the certificate must know about the text besides its length.
+    """
+
+    n_units: int
+    extra_units: tuple[str, ...] = ()
+    profile: Profile = ()
+
+    @abstractmethod
+    def strata(self) -> Strata:
+        """Split the noisy texts by the number of units kept, or into one stratum of all."""
+
+    @abstractmethod
+    def draw(self, size: int, rng: np.random.Generator) -> IntArray:
+        """Draw independent noisy texts, as rows of indices; shape `(size, width)`."""
+
+    def enumerate(self, kept: int) -> IntArray:
+        """List every noisy text of the stratum; shape `(outcomes, width)`."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
+
+    def kept_counts(self, rows: IntArray) -> IntArray:
+        """Tell the stratum of each noisy row by its number of units kept; shape `(rows,)`."""
+        kept: IntArray = ((rows >= 0) & (rows < self.n_units)).sum(axis=1)
+        return kept
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextMechanism(ABC):
     """Draw noisy versions of a text, and bound what edits can do to a probability under them.
 
-    A noisy text is a row of indices into the units of the text: `i` in `0..n-1` is the i-th unit,
-    `n + j` the j-th of `extra_units`, and `REMOVED` nothing. A mechanism knows no model, no
-    tokenizer and no statistics.
+    A mechanism knows no model and no statistics.
 
     Args:
         unit: What is edited and what noise acts on: "word" (separated by white space),
@@ -69,26 +107,19 @@ class TextMechanism(ABC):
                 f"got unit={self.unit!r}"
             )
 
-    @property
-    def extra_units(self) -> tuple[str, ...]:
-        """Units that the noise may add, such as a mask."""
-        return ()
-
     @abstractmethod
-    def strata(self, n_units: int) -> Strata:
-        """Split the noisy texts of a text with n units by the number of units kept."""
-
-    @abstractmethod
-    def draw(self, n_units: int, size: int, rng: np.random.Generator) -> IntArray:
-        """Draw independent noisy texts, as rows of indices; shape `(size, n_units)`."""
-
-    @abstractmethod
-    def enumerate(self, n_units: int, kept: int) -> IntArray:
-        """List every noisy text that keeps `kept` units; shape `(outcomes, n_units)`."""
+    def law(self, units: Sequence[str]) -> Law:
+        """Return the law of the noise on a text of these units."""
 
     @abstractmethod
     def radius(
-        self, p_lower: float, p_runner_up: float, *, n_units: int, attacker: Attacker
+        self,
+        p_lower: float,
+        p_runner_up: float,
+        *,
+        n_units: int,
+        attacker: Attacker,
+        profile: Profile = (),
     ) -> int:
         """Return the largest number of edits that provably leaves the smoothed answer as it is.
 
@@ -97,6 +128,7 @@ class TextMechanism(ABC):
             p_runner_up: Upper bound of the probability of every other class, in `[0, 1]`.
             n_units: Number of units of the clean text.
             attacker: The moves that the attacker may use, from clean to attacked.
+            profile: The profile of the text's law.
 
         Returns:
             The radius in whole edits, inclusive; `NO_RADIUS` if the bounds do not fix the answer
@@ -115,14 +147,9 @@ class TextMechanism(ABC):
         half, so that a certificate is true but says nothing about the text.
         """
 
-    def ceiling(self, n_units: int, attacker: Attacker) -> int:
+    def ceiling(self, n_units: int, attacker: Attacker, profile: Profile = ()) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""
-        return _ceiling(self, n_units, attacker)
-
-    def kept_counts(self, rows: IntArray) -> IntArray:
-        """Count the units of the text in each noisy row; shape `(rows,)`."""
-        kept: IntArray = ((rows >= 0) & (rows < rows.shape[1])).sum(axis=1)
-        return kept
+        return _ceiling(self, n_units, attacker, profile)
 
     def check_attacker(self, attacker: Attacker) -> None:
         """Raise ValueError if there is no certificate against one of the moves."""
@@ -138,9 +165,55 @@ class TextMechanism(ABC):
         return {"kind": self.kind, **dataclasses.asdict(self)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class LengthMechanism(TextMechanism):
+    """A mechanism whose noise and certificate depend on the length of a text alone."""
+
+    @property
+    def extra_units(self) -> tuple[str, ...]:
+        """Units that the noise may add, such as a mask."""
+        return ()
+
+    @abstractmethod
+    def strata(self, n_units: int) -> Strata:
+        """Split the noisy texts of a text with n units by the number of units kept."""
+
+    @abstractmethod
+    def draw(self, n_units: int, size: int, rng: np.random.Generator) -> IntArray:
+        """Draw independent noisy texts, as rows of indices; shape `(size, n_units)`."""
+
+    @abstractmethod
+    def enumerate(self, n_units: int, kept: int) -> IntArray:
+        """List every noisy text that keeps `kept` units; shape `(outcomes, n_units)`."""
+
+    def law(self, units: Sequence[str]) -> LengthLaw:
+        return LengthLaw(self, len(units))
+
+
+class LengthLaw(Law):
+    """The law of a mechanism that looks at nothing but the length."""
+
+    def __init__(self, mechanism: LengthMechanism, n_units: int) -> None:
+        self.n_units = n_units
+        self._mechanism = mechanism
+
+    @property
+    def extra_units(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._mechanism.extra_units
+
+    def strata(self) -> Strata:
+        return self._mechanism.strata(self.n_units)
+
+    def draw(self, size: int, rng: np.random.Generator) -> IntArray:
+        return self._mechanism.draw(self.n_units, size, rng)
+
+    def enumerate(self, kept: int) -> IntArray:
+        return self._mechanism.enumerate(self.n_units, kept)
+
+
 @lru_cache(maxsize=10_000)
-def _ceiling(mechanism: TextMechanism, n_units: int, attacker: Attacker) -> int:
-    return mechanism.radius(1.0, 0.0, n_units=n_units, attacker=attacker)
+def _ceiling(mechanism: TextMechanism, n_units: int, attacker: Attacker, profile: Profile) -> int:
+    return mechanism.radius(1.0, 0.0, n_units=n_units, attacker=attacker, profile=profile)
 
 
 def believed(p_lower: float, p_runner_up: float) -> tuple[float, float]:

@@ -17,8 +17,9 @@ from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
     IntArray,
+    LengthMechanism,
+    Profile,
     Strata,
-    TextMechanism,
     believed,
 )
 from robust_nlp.threats import ALL_EDITS, Attacker
@@ -209,7 +210,7 @@ def dead_zone_length(p_del: float) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeletionLaw(TextMechanism):
+class DeletionLaw(LengthMechanism):
     """Delete every unit independently, at a rate that may depend on the number of units."""
 
     certifies: ClassVar[Attacker] = ALL_EDITS
@@ -271,7 +272,13 @@ class RandomizedDeletion(DeletionLaw):
         return self.p_del
 
     def radius(
-        self, p_lower: float, p_runner_up: float, *, n_units: int, attacker: Attacker
+        self,
+        p_lower: float,
+        p_runner_up: float,
+        *,
+        n_units: int,
+        attacker: Attacker,
+        profile: Profile = (),  # noqa: ARG002
     ) -> int:
         self.check_attacker(attacker)
         return deletion_radius(

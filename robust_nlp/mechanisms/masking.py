@@ -12,8 +12,9 @@ from scipy.special import comb
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     IntArray,
+    LengthMechanism,
+    Profile,
     Strata,
-    TextMechanism,
     believed,
 )
 from robust_nlp.mechanisms.deletion import subsets
@@ -63,7 +64,7 @@ def masking_radius(p_lower: float, p_runner_up: float, *, n_units: int, kept: in
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomMasking(TextMechanism):
+class RandomMasking(LengthMechanism):
     """Keep a fixed number of units, chosen uniformly, and replace the others by a mask.
 
     Guarantees: against substitutions of units, in whole substitutions (Hamming distance), whatever
@@ -133,7 +134,13 @@ class RandomMasking(TextMechanism):
         return subsets(n_units, kept, np.full(n_units, n_units))
 
     def radius(
-        self, p_lower: float, p_runner_up: float, *, n_units: int, attacker: Attacker
+        self,
+        p_lower: float,
+        p_runner_up: float,
+        *,
+        n_units: int,
+        attacker: Attacker,
+        profile: Profile = (),  # noqa: ARG002
     ) -> int:
         self.check_attacker(attacker)
         return masking_radius(p_lower, p_runner_up, n_units=n_units, kept=self.kept(n_units))

@@ -100,4 +100,5 @@ def votes_of_row(row: Mapping[str, Any]) -> VoteCounts:
         selection=tuple(row["selection"]),
         looks=tuple(tuple(counts) for counts in row["looks"]),
         schedule=tuple(row["schedule"]),
+        profile=tuple(tuple(costs) for costs in row.get("profile") or ()),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -116,29 +116,32 @@ class NoisyCollator:
         labels = [example["label"] for example in examples]
         return {**self._padded(inputs), "labels": torch.tensor(labels * self.draws)}
 
-    def _noisy(self, text: str, example_id: int, draw: int) -> tuple[list[str], IntArray]:
-        """Return the units of a text and a noisy row of indices; shape `(1, units)`."""
+    def _noisy(self, text: str, example_id: int, draw: int) -> _Noisy:
+        """Draw a noisy version of a text."""
         if self.mechanism is None:
-            return [text], np.arange(1)[None]
+            return _Noisy([text], (), np.arange(1)[None])
         units = self._encoder.units(text)
         key = (self.epoch, example_id)
         mechanism = self.mechanism
         settings = keyed_rng(self._seed, "train-rate", *key)
         if settings.random() < self._clean_share:
-            return units, np.arange(len(units))[None]
+            return _Noisy(units, (), np.arange(len(units))[None])
         if self._rates is not None:
             mechanism = with_rate(mechanism, settings.uniform(*self._rates))
         rng = keyed_rng(self._seed, "train-noise", *key, draw)
-        return units, mechanism.draw(len(units), 1, rng)
+        law = mechanism.law(units)
+        return _Noisy(units, law.extra_units, law.draw(1, rng))
 
-    def _bodies(self, noisy: list[tuple[list[str], IntArray]]) -> list[bytes]:
-        extra = () if self.mechanism is None else self.mechanism.extra_units
+    def _bodies(self, noisy: list[_Noisy]) -> list[bytes]:
         if self.mechanism is not None and self.mechanism.unit == "token":
-            return [self._encoder.open(units, extra).encode(rows)[0] for units, rows in noisy]
+            return [
+                self._encoder.open(text.units, text.extra_units).encode(text.rows)[0]
+                for text in noisy
+            ]
         strings = []
-        for units, rows in noisy:
-            known = [*units, *extra]
-            kept = [known[i] for i in rows[0].tolist() if i >= 0]
+        for text in noisy:
+            known = [*text.units, *text.extra_units]
+            kept = [known[i] for i in text.rows[0].tolist() if i >= 0]
             strings.append(self._encoder.string(kept))
         return self._encoder.bodies_of_strings(strings)
 
@@ -156,6 +159,14 @@ class NoisyCollator:
             if types is not None:
                 batch["token_type_ids"][row, :size] = torch.from_numpy(types[0].astype(np.int64))
         return batch
+
+
+class _Noisy(NamedTuple):
+    """A noisy text: a row of indices into units, shape `(1, width)`; see `Law`."""
+
+    units: Sequence[str]
+    extra_units: Sequence[str]
+    rows: IntArray
 
 
 def with_rate(mechanism: TextMechanism, rate: float) -> TextMechanism:

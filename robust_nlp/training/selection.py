@@ -99,5 +99,5 @@ def answers(base: HuggingFaceClassifier, texts: Sequence[Text]) -> IntArray:
     keys: list[Any] = []
     for text in texts:
         opened = base.open(text, _AS_IT_IS)
-        keys += opened.encode(np.arange(opened.n_units)[None])
+        keys += opened.encode(np.arange(opened.law.n_units)[None])
     return base.classify(keys)
