@@ -11,7 +11,7 @@ import numpy as np
 from robust_nlp.base_classifier import Side, Text, split_pair
 from robust_nlp.certification.engine import enumerated_strata
 from robust_nlp.certification.plan import ExactPlan, FixedPlan, SamplingPlan
-from robust_nlp.mechanisms import Law, RandomMasking, TextMechanism
+from robust_nlp.mechanisms import Law, TextMechanism
 from robust_nlp.threats import Attacker, Unit, attacker_name
 from robust_nlp.units import split_units
 
@@ -156,10 +156,7 @@ class _Cost:
 def _cost(law: Law, mechanism: TextMechanism, plan: SamplingPlan) -> _Cost:
     n_units, strata = law.n_units, law.strata()
     kept = float(strata.kept @ strata.probability)
-    # A masked unit still has its mask to be read.
-    read = (
-        np.full(len(strata.kept), n_units) if isinstance(mechanism, RandomMasking) else strata.kept
-    )
+    read = np.full(len(strata.kept), n_units) if mechanism.keeps_length else strata.kept
     tokens = SPECIAL_TOKENS + TOKENS_PER_UNIT[mechanism.unit] * read
     try:
         chosen = enumerated_strata(strata, n_units, plan)

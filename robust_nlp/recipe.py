@@ -18,9 +18,6 @@ from robust_nlp.threats import attacker_name, parse_attacker
 #: The version of the recipe format that this package reads.
 SCHEMA = 1
 
-#: Attackers of a recipe that names none, if the mechanism certifies against them.
-DEFAULT_ATTACKERS = ("insert+delete+substitute", "substitute", "insert", "delete")
-
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRecipe:
@@ -129,8 +126,8 @@ class CertifyRecipe:
         limit: Texts at most, from the start; `None` takes all.
         plan: How many votes, at which alpha, when to stop.
         attackers: Attackers to report, such as "insert+delete+substitute"; votes stop when the
-            radius against the first is decided. Without any, a recipe takes those of
-            `DEFAULT_ATTACKERS` that its mechanism certifies against.
+            radius against the first is decided. Without any, a recipe takes those that its
+            mechanism shows by default.
         part_size: Texts per part: what an interruption loses at most.
         model: Folder of the classifier; `None` takes the one that `train` wrote to the run
             directory, else `model.base`.
@@ -213,7 +210,7 @@ class Recipe:
             for name in self.certify.attackers:
                 self.mechanism.check_attacker(parse_attacker(name))
         else:
-            names = tuple(name for name in DEFAULT_ATTACKERS if parse_attacker(name) <= possible)
+            names = tuple(n for n in self.mechanism.shown if parse_attacker(n) <= possible)
             certify = dataclasses.replace(self.certify, attackers=names)
             object.__setattr__(self, "certify", certify)
 

@@ -157,7 +157,7 @@ class RobustnessReport:
             "edit": words.EDIT[recipe.mechanism.unit],
             "attacker": words.ATTACKER,
             "not_covered": list(words.NOT_COVERED),
-            "noise": words.describe_mechanism(recipe.mechanism),
+            "noise": recipe.mechanism.description,
             "dead_zone": words.describe_dead_zone(recipe.mechanism),
             "votes": words.describe_plan(plan),
             "mechanism": recipe.mechanism.to_dict(),

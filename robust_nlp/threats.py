@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
+from collections import Counter, defaultdict, deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -12,14 +14,18 @@ from rapidfuzz.distance import Hamming, Indel, Levenshtein
 from robust_nlp.errors import did_you_mean
 
 Unit = Literal["word", "character", "token"]
-Move = Literal["insert", "delete", "substitute"]
+#: "insert", "delete" and "substitute" change one unit. "swap" exchanges two neighbouring units.
+#: "reorder" puts all units in any order; it is free: distances and radii do not count it. Swaps are
+#: counted, and so only ever alone: how few swaps and deletions together turn one text into another
+#: is NP-hard to tell (Wagner 1975). With other moves, "reorder" covers any number of swaps.
+Move = Literal["insert", "delete", "substitute", "swap", "reorder"]
 Attacker = frozenset[Move]
 
 UNITS: tuple[Unit, ...] = get_args(Unit)
 MOVES: tuple[Move, ...] = get_args(Move)
-ALL_EDITS: Attacker = frozenset(MOVES)
+ALL_EDITS: Attacker = frozenset({"insert", "delete", "substitute"})
 
-#: The seven attackers, the strongest first.
+#: The seven attackers that insert, delete and substitute, the strongest first.
 ATTACKERS: tuple[Attacker, ...] = (
     ALL_EDITS,
     frozenset({"insert", "substitute"}),
@@ -35,7 +41,7 @@ def parse_attacker(moves: Iterable[str] | str) -> Attacker:
     """Read an attacker from names of moves, or from one string such as "insert+delete".
 
     Raises:
-        ValueError: If a name is not one of insert, delete, substitute, or none is given.
+        ValueError: If a name is not a move, none is given, or swaps come with other moves.
     """
     names = moves.replace(",", "+").split("+") if isinstance(moves, str) else list(moves)
     chosen: set[Move] = set()
@@ -48,6 +54,11 @@ def parse_attacker(moves: Iterable[str] | str) -> Attacker:
         chosen.add(name)
     if not chosen:
         raise ValueError(f"an attacker needs at least one of {', '.join(MOVES)}; got none")
+    if "swap" in chosen and len(chosen) > 1:
+        raise ValueError(
+            "an attacker that swaps is counted in swaps alone; with other moves write reorder, "
+            f"any order at no cost; got {attacker_name(chosen)}"
+        )
     return frozenset(chosen)
 
 
@@ -61,7 +72,8 @@ class ThreatModel:
     """Count the fewest edits by which an attacker turns a clean text into another.
 
     The moves are the attacker's own, from clean to attacked: `{"insert"}` is somebody who adds
-    words to the clean text.
+    words to the clean text. An attacker that may "reorder" does so freely: only its other moves
+    are counted.
     """
 
     attacker: Attacker = ALL_EDITS
@@ -75,10 +87,14 @@ class ThreatModel:
     @property
     def name(self) -> str:
         """Say the threat in words, such as "word edits (insert+delete)"."""
-        return f"{self.unit} edits ({attacker_name(self.attacker)})"
+        counted = attacker_name(self.attacker - {"reorder"}) or "none"
+        order = f", {self.unit}s in any order" if "reorder" in self.attacker else ""
+        return f"{self.unit} edits ({counted}){order}"
 
     def distance(self, clean: Sequence[Hashable], attacked: Sequence[Hashable]) -> float:
         """Return the fewest moves from clean to attacked units; `inf` if they do not reach it.
+
+        Reordering is not counted.
 
         Raises:
             TypeError: If a text is given in place of its words or tokens.
@@ -86,6 +102,11 @@ class ThreatModel:
         if self.unit != "character" and (isinstance(clean, str) or isinstance(attacked, str)):
             raise TypeError(f"distance counts {self.unit}s: give lists, such as text.split()")
         n, n_attacked = len(clean), len(attacked)
+        if self.attacker == {"swap"}:
+            return _swaps(clean, attacked)
+        if "reorder" in self.attacker:
+            common = (Counter(clean) & Counter(attacked)).total()
+            return self._cost(n_attacked - common, n - common)
         if self.attacker == ALL_EDITS:
             return Levenshtein.distance(clean, attacked)
         if self.attacker == {"substitute"}:
@@ -93,11 +114,7 @@ class ThreatModel:
         if "substitute" not in self.attacker:
             indel = Indel.distance(clean, attacked)
             insertions = (indel + n_attacked - n) // 2
-            deletions = indel - insertions
-            legal = (deletions == 0 or "delete" in self.attacker) and (
-                insertions == 0 or "insert" in self.attacker
-            )
-            return indel if legal else math.inf
+            return self._cost(insertions, indel - insertions)
         forbidden = n + n_attacked + 1
         weights = (
             1 if "insert" in self.attacker else forbidden,
@@ -106,3 +123,32 @@ class ThreatModel:
         )
         cost = Levenshtein.distance(clean, attacked, weights=weights)
         return cost if cost < forbidden else math.inf
+
+    def _cost(self, gained: int, lost: int) -> float:
+        """Count the moves that bring new units and take old ones away, in whatever order."""
+        substitutions = min(gained, lost) if "substitute" in self.attacker else 0
+        insertions, deletions = gained - substitutions, lost - substitutions
+        if insertions and "insert" not in self.attacker:
+            return math.inf
+        if deletions and "delete" not in self.attacker:
+            return math.inf
+        return insertions + deletions + substitutions
+
+
+def _swaps(clean: Sequence[Hashable], attacked: Sequence[Hashable]) -> float:
+    """Count the fewest swaps of neighbours: pairs of units in another order (Kendall's tau).
+
+    Equal units keep their order, since to exchange two of them is a waste.
+    """
+    if Counter(clean) != Counter(attacked):
+        return math.inf
+    places: defaultdict[Hashable, deque[int]] = defaultdict(deque)
+    for place, unit in enumerate(clean):
+        places[unit].append(place)
+    seen: list[int] = []
+    swaps = 0
+    for unit in attacked:
+        place = places[unit].popleft()
+        swaps += len(seen) - bisect_right(seen, place)
+        insort(seen, place)
+    return swaps

@@ -22,9 +22,9 @@ from robust_nlp.mechanisms import (
     deletion_threshold_radius,
     masking_radius,
 )
-from robust_nlp.threats import ALL_EDITS, ATTACKERS, MOVES, attacker_name
+from robust_nlp.threats import ALL_EDITS, ATTACKERS, attacker_name
 
-INSERT, DELETE, SUBSTITUTE = (frozenset({move}) for move in MOVES)
+INSERT, DELETE, SUBSTITUTE = (frozenset({move}) for move in ("insert", "delete", "substitute"))
 
 MECHANISMS = {
     "deletion 0.5": RandomizedDeletion(p_del=0.5),

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -14,6 +15,7 @@ from robust_nlp.threats import (
     parse_attacker,
 )
 
+SWAP, REORDER = frozenset({"swap"}), frozenset({"reorder"})
 NAMES = {attacker: attacker_name(attacker) for attacker in ATTACKERS}
 
 
@@ -59,7 +61,43 @@ def test_distance_counts_moves_from_the_clean_text():
     assert ThreatModel(attacker=frozenset({"delete"})).distance(["a", "b"], ["a"]) == 1
 
 
-@pytest.mark.parametrize("attacker", ATTACKERS, ids=NAMES.get)
+def test_swaps_are_the_fewest_exchanges_of_neighbours():
+    threat = ThreatModel(attacker=SWAP)
+    for clean in texts("abc", 4):
+        found, reached = {clean: 0}, [clean]
+        for text in reached:  # grows while it is read
+            for i in range(len(text) - 1):
+                following = (*text[:i], text[i + 1], text[i], *text[i + 2 :])
+                if following not in found:
+                    found[following] = found[text] + 1
+                    reached.append(following)
+        for attacked in texts("abc", 4):
+            assert threat.distance(clean, attacked) == found.get(attacked, math.inf)
+
+
+def test_swaps_of_long_texts_are_pairs_in_another_order():
+    rng = np.random.default_rng(0)
+    order = rng.permutation(300).tolist()
+    swaps = sum(one > other for one, other in itertools.combinations(order, 2))
+    threat = ThreatModel(attacker=SWAP, unit="token")
+    assert threat.distance(range(300), order) == swaps
+    assert threat.distance(range(300), range(299, -1, -1)) == 300 * 299 / 2
+
+
+@pytest.mark.parametrize("attacker", [frozenset(), *ATTACKERS], ids=attacker_name)
+def test_reordering_is_not_counted(attacker):
+    threat, universe = ThreatModel(attacker=attacker | REORDER), texts("ab", 4)
+    for clean in universe:
+        found = distances(clean, "ab", 4, attacker)
+        for attacked in universe:
+            same = set(itertools.permutations(attacked))
+            fewest = min(found.get(text, math.inf) for text in same)
+            assert threat.distance(clean, attacked) == fewest
+
+
+@pytest.mark.parametrize(
+    "attacker", [*ATTACKERS, SWAP, REORDER, ALL_EDITS | REORDER], ids=attacker_name
+)
 def test_a_text_has_no_distance_from_itself(attacker):
     for text in ([], ["a"], ["a", "b", "a"]):
         assert ThreatModel(attacker=attacker).distance(text, text) == 0
@@ -68,7 +106,7 @@ def test_a_text_has_no_distance_from_itself(attacker):
 def test_there_are_seven_attackers_the_strongest_first():
     assert len(ATTACKERS) == 7
     assert set(ATTACKERS) == set(SEARCHED)
-    assert ATTACKERS[0] == ALL_EDITS == frozenset(MOVES)
+    assert ATTACKERS[0] == ALL_EDITS == frozenset(MOVES) - SWAP - REORDER
     for i, stronger in enumerate(ATTACKERS):
         assert not any(stronger < later for later in ATTACKERS[i:])
 
@@ -98,15 +136,23 @@ def test_an_unknown_move_is_named_with_a_suggestion():
     assert "insert, delete, substitute" in str(caught.value)
 
 
-@pytest.mark.parametrize("written", ["", "swap", "ins", "insert+", ["insert", "swap"]])
+@pytest.mark.parametrize("written", ["", "move", "ins", "insert+", ["insert", "move"]])
 def test_a_wrong_attacker_is_refused(written):
     with pytest.raises(ValueError, match="an attacker"):
         parse_attacker(written)
 
 
 def test_an_attacker_without_moves_is_refused():
-    with pytest.raises(ValueError, match="at least one of insert, delete, substitute; got none"):
+    with pytest.raises(ValueError, match=r"at least one of insert, delete, .*got none"):
         parse_attacker([])
+
+
+def test_swaps_are_not_counted_with_other_moves():
+    assert parse_attacker("swap") == SWAP
+    with pytest.raises(ValueError, match=r"write reorder, any order at no cost; got insert\+swap"):
+        parse_attacker("swap+insert")
+    with pytest.raises(ValueError, match="alone"):
+        ThreatModel(attacker=SWAP | REORDER)
 
 
 def test_a_threat_model_refuses_an_unknown_unit():
@@ -117,3 +163,7 @@ def test_a_threat_model_refuses_an_unknown_unit():
 def test_a_threat_model_names_itself():
     threat = ThreatModel(attacker=parse_attacker("delete+insert"), unit="character")
     assert threat.name == "character edits (insert+delete)"
+    assert ThreatModel(attacker=SWAP).name == "word edits (swap)"
+    assert ThreatModel(attacker=REORDER).name == "word edits (none), words in any order"
+    free = ThreatModel(attacker=parse_attacker("reorder+insert+delete"))
+    assert free.name == "word edits (insert+delete), words in any order"

@@ -77,6 +77,15 @@ class AdaptiveDeletion(DeletionLaw):
         if list(self.edges) != sorted(set(self.edges)):
             raise ValueError(f"edges must increase; got {self.edges!r}")
 
+    @property
+    def description(self) -> str:
+        kept = " / ".join(f"{keep:g}" for keep in self.keeps)
+        return (
+            f"Length-adaptive deletion: every {self.unit} is deleted with one probability that "
+            f"depends on the length of the text, so that about {kept} {self.unit}s are left; the "
+            "answer is the class that most of the shortened texts are given."
+        )
+
     def rate(self, n_units: int) -> float:
         if n_units == 0:
             return self.p_min  # nothing to delete: any rate gives the empty text

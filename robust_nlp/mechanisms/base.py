@@ -28,6 +28,9 @@ ROUNDING = 1e-10
 #: empty. What a cost is, the mechanism says.
 Profile = tuple[tuple[float, ...], ...]
 
+#: Attackers that reports show, where a mechanism certifies against them.
+DEFAULT_ATTACKERS = ("insert+delete+substitute", "substitute", "insert", "delete")
+
 #: The radius of a bound that does not even fix the answer on the clean text itself.
 NO_RADIUS = -1
 
@@ -99,6 +102,10 @@ class TextMechanism(ABC):
     kind: ClassVar[str]
     #: The moves against which the mechanism can certify anything at all.
     certifies: ClassVar[Attacker]
+    #: Attackers that reports show where a recipe names none, the most important first.
+    shown: ClassVar[tuple[str, ...]] = DEFAULT_ATTACKERS
+    #: Whether a noisy text has a unit, such as a mask, in every place of the text.
+    keeps_length: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -132,8 +139,8 @@ class TextMechanism(ABC):
 
         Returns:
             The radius in whole edits, inclusive; `NO_RADIUS` if the bounds do not fix the answer
-            on the clean text. If every text that the attacker can reach is covered, `n_units`
-            (for attackers that cannot insert).
+            on the clean text. If every text that the attacker can reach is covered, the largest
+            distance of such a text: `n_units` for deletions and substitutions.
 
         Raises:
             ValueError: If the mechanism has no certificate against one of the moves.
@@ -146,6 +153,19 @@ class TextMechanism(ABC):
         There the most likely noisy text is the same for every text and has probability above one
         half, so that a certificate is true but says nothing about the text.
         """
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Say in a sentence what the noise does, for reports."""
+
+    def at_rate(self, rate: float) -> TextMechanism:  # noqa: ARG002
+        """Return the same mechanism with another rate of noise in `(0, 1)`, for training.
+
+        Raises:
+            ValueError: If the mechanism has no single rate.
+        """
+        raise ValueError(f"{type(self).__name__} has no single rate of noise to draw anew")
 
     def ceiling(self, n_units: int, attacker: Attacker, profile: Profile = ()) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""

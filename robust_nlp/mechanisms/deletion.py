@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from abc import abstractmethod
@@ -267,6 +268,16 @@ class RandomizedDeletion(DeletionLaw):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_rate(self.p_del)
+
+    @property
+    def description(self) -> str:
+        return (
+            f"Randomized deletion: every {self.unit} is deleted with probability {self.p_del:g}, "
+            "independently; the answer is the class that most of the shortened texts are given."
+        )
+
+    def at_rate(self, rate: float) -> RandomizedDeletion:
+        return dataclasses.replace(self, p_del=rate)
 
     def rate(self, n_units: int) -> float:  # noqa: ARG002
         return self.p_del

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import ClassVar
@@ -91,6 +92,7 @@ class RandomMasking(LengthMechanism):
 
     kind: ClassVar[str] = "random_masking"
     certifies: ClassVar[Attacker] = frozenset({"substitute"})
+    keeps_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -101,6 +103,17 @@ class RandomMasking(LengthMechanism):
             )
         if self.min_kept < 0:
             raise ValueError(f"min_kept must be at least 0; got {self.min_kept}")
+
+    @property
+    def description(self) -> str:
+        return (
+            f"Random masking: a share of {self.p_mask:g} of the {self.unit}s, drawn anew each "
+            "time, is hidden behind a mask; the answer is the class that most of the masked texts "
+            "are given. It certifies against substitutions only."
+        )
+
+    def at_rate(self, rate: float) -> RandomMasking:
+        return dataclasses.replace(self, p_mask=rate)
 
     @property
     def extra_units(self) -> tuple[str, ...]:

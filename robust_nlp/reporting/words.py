@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from robust_nlp.certification import ExactPlan, FixedPlan, SamplingPlan, SequentialPlan
 from robust_nlp.mechanisms import (
-    AdaptiveDeletion,
+    BagDeletion,
     RandomizedDeletion,
-    RandomMasking,
     TextMechanism,
     dead_zone_length,
 )
 from robust_nlp.threats import MOVES, Unit, parse_attacker
 
-NOUNS = {"insert": "insertions", "delete": "deletions", "substitute": "substitutions"}
+NOUNS = {
+    "insert": "insertions",
+    "delete": "deletions",
+    "substitute": "substitutions",
+    "swap": "swaps of neighbours",
+    "reorder": "any reordering, which is not counted",
+}
 
 EDIT: dict[Unit, str] = {
     "word": (
@@ -86,36 +91,10 @@ def failure(alpha: float) -> str:
     return f"alpha {alpha:g} per text" if alpha else "exact, without a failure probability"
 
 
-def describe_mechanism(mechanism: TextMechanism) -> str:
-    """Say in a sentence what the noise does."""
-    unit = mechanism.unit
-    match mechanism:
-        case RandomizedDeletion():
-            return (
-                f"Randomized deletion: every {unit} is deleted with probability "
-                f"{mechanism.p_del:g}, independently; the answer is the class that most of the "
-                "shortened texts are given."
-            )
-        case AdaptiveDeletion():
-            kept = " / ".join(f"{keep:g}" for keep in mechanism.keeps)
-            return (
-                f"Length-adaptive deletion: every {unit} is deleted with one probability that "
-                f"depends on the length of the text, so that about {kept} {unit}s are left; the "
-                "answer is the class that most of the shortened texts are given."
-            )
-        case RandomMasking():
-            return (
-                f"Random masking: a share of {mechanism.p_mask:g} of the {unit}s, drawn anew each "
-                "time, is hidden behind a mask; the answer is the class that most of the masked "
-                "texts are given. It certifies against substitutions only."
-            )
-    return f"{type(mechanism).__name__} of {unit}s."
-
-
 def describe_dead_zone(mechanism: TextMechanism) -> str:
     """Say which texts are in the dead zone, and why."""
     which = f"Texts of very few {mechanism.unit}s are in the dead zone"
-    if isinstance(mechanism, RandomizedDeletion):
+    if isinstance(mechanism, RandomizedDeletion | BagDeletion):
         which = (
             f"Texts of at most {count(dead_zone_length(mechanism.p_del), mechanism.unit)} are in "
             "the dead zone"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,6 @@ from robust_nlp.base_classifier import Side, split_pair
 from robust_nlp.encoding import UnitEncoder
 from robust_nlp.errors import ModelError, RecipeError
 from robust_nlp.inputs import Ids, InputBuilder, read
-from robust_nlp.mechanisms import RandomizedDeletion, RandomMasking
 from robust_nlp.mechanisms.base import IntArray, TextMechanism
 from robust_nlp.smoothing import resolve_mask
 from robust_nlp.units import keyed_rng
@@ -70,7 +68,10 @@ class NoisyCollator:
             raise ModelError("the tokenizer has no pad token; set one, such as its eos token")
         self.mechanism = mechanism if mechanism is None else resolve_mask(mechanism, tokenizer)
         if rates is not None and self.mechanism is not None:
-            with_rate(self.mechanism, rates[0])
+            try:
+                self.mechanism.at_rate(rates[0])
+            except ValueError as error:
+                raise RecipeError(f"{error}; leave rates out") from error
         self._seed, self._rates, self._clean_share = seed, rates, clean_share
         self.draws, self._protected = draws, protected
         self._pad = tokenizer.pad_token_id
@@ -127,7 +128,7 @@ class NoisyCollator:
         if settings.random() < self._clean_share:
             return _Noisy(units, (), np.arange(len(units))[None])
         if self._rates is not None:
-            mechanism = with_rate(mechanism, settings.uniform(*self._rates))
+            mechanism = mechanism.at_rate(settings.uniform(*self._rates))
         rng = keyed_rng(self._seed, "train-noise", *key, draw)
         law = mechanism.law(units)
         return _Noisy(units, law.extra_units, law.draw(1, rng))
@@ -167,22 +168,6 @@ class _Noisy(NamedTuple):
     units: Sequence[str]
     extra_units: Sequence[str]
     rows: IntArray
-
-
-def with_rate(mechanism: TextMechanism, rate: float) -> TextMechanism:
-    """Return the mechanism with another rate of noise.
-
-    Raises:
-        RecipeError: If the mechanism has no single rate.
-    """
-    if isinstance(mechanism, RandomizedDeletion):
-        return dataclasses.replace(mechanism, p_del=rate)
-    if isinstance(mechanism, RandomMasking):
-        return dataclasses.replace(mechanism, p_mask=rate)
-    raise RecipeError(
-        f"rates draws p_del or p_mask anew, and {type(mechanism).__name__} has neither (its rate "
-        "follows from the length of a text); leave rates out, or change the mechanism's settings"
-    )
 
 
 class NoiseEpoch(TrainerCallback):
