@@ -167,6 +167,7 @@ class RatioLevels:
         share = np.clip(share, 0.0, 1.0)
         total = np.bincount(cell, (1.0 - share) * weight, len(stay))
         total += np.bincount(cell + 1, share * weight, len(stay))
+        stay, total = stay[total > 0.0], total[total > 0.0]
         scale = total / weight[stay]
         return RatioLevels(
             self.clean[stay] * scale,

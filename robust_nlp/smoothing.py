@@ -15,7 +15,7 @@ from robust_nlp.certification.certificates import Certificate, certificate_from_
 from robust_nlp.certification.engine import VoteRecord, cast_votes
 from robust_nlp.certification.plan import FixedPlan, SamplingPlan, SequentialPlan
 from robust_nlp.errors import ModelError, did_you_mean
-from robust_nlp.mechanisms import AnyMechanism, RandomMasking
+from robust_nlp.mechanisms import AnyMechanism, CombinedNoise, RandomMasking
 from robust_nlp.mechanisms.base import FloatArray, TextMechanism
 from robust_nlp.threats import parse_attacker
 from robust_nlp.units import keyed_rng
@@ -230,7 +230,9 @@ class SmoothedClassifier:
 
 def resolve_mask(mechanism: TextMechanism, tokenizer: Any) -> TextMechanism:
     """Let masking write the tokenizer's mask token where it names no mask itself."""
-    if not isinstance(mechanism, RandomMasking) or mechanism.mask is not None:
+    if not isinstance(mechanism, RandomMasking | CombinedNoise) or mechanism.mask is not None:
+        return mechanism
+    if isinstance(mechanism, CombinedNoise) and mechanism.p_mask == 0.0:
         return mechanism
     mask = getattr(tokenizer, "mask_token", None)
     if mask is None:

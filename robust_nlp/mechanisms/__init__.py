@@ -11,6 +11,7 @@ from robust_nlp.mechanisms.base import (
     Strata,
     TextMechanism,
 )
+from robust_nlp.mechanisms.combined import CombinedNoise
 from robust_nlp.mechanisms.deletion import (
     EditBudget,
     RandomizedDeletion,
@@ -20,11 +21,23 @@ from robust_nlp.mechanisms.deletion import (
     deletion_radius,
     deletion_threshold_radius,
 )
+from robust_nlp.mechanisms.kernels import ExponentialSubstitution
 from robust_nlp.mechanisms.masking import RandomMasking, masking_loss, masking_radius
+from robust_nlp.mechanisms.neyman_pearson import NeymanPearsonMechanism
 from robust_nlp.mechanisms.reordering import Reordering, reordering_loss
+from robust_nlp.mechanisms.synonyms import SynonymSmoothing
 
 #: The mechanisms that a recipe may name by `kind`.
-AnyMechanism = RandomizedDeletion | AdaptiveDeletion | RandomMasking | BagDeletion | Reordering
+AnyMechanism = (
+    RandomizedDeletion
+    | AdaptiveDeletion
+    | RandomMasking
+    | BagDeletion
+    | Reordering
+    | SynonymSmoothing
+    | ExponentialSubstitution
+    | CombinedNoise
+)
 
 __all__ = [
     "NO_RADIUS",
@@ -32,14 +45,18 @@ __all__ = [
     "AdaptiveDeletion",
     "AnyMechanism",
     "BagDeletion",
+    "CombinedNoise",
     "EditBudget",
+    "ExponentialSubstitution",
     "Law",
     "LengthMechanism",
+    "NeymanPearsonMechanism",
     "Profile",
     "RandomMasking",
     "RandomizedDeletion",
     "Reordering",
     "Strata",
+    "SynonymSmoothing",
     "TextMechanism",
     "dead_zone_length",
     "deletion_frontier",

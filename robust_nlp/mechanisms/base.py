@@ -80,6 +80,17 @@ class Law(ABC):
         """List every noisy text of the stratum; shape `(outcomes, width)`."""
         raise NotImplementedError(f"{type(self).__name__} cannot be enumerated")
 
+    def outcomes(self) -> tuple[IntArray, FloatArray]:
+        """List the noisy texts of a short text with their probabilities, some perhaps repeatedly.
+
+        Returns:
+            Rows as in `draw`, and the probability of each row; shape `(rows,)`; sums to one.
+        """
+        strata = self.strata()
+        tables = [self.enumerate(int(kept)) for kept in strata.kept]
+        sizes = [len(table) for table in tables]
+        return np.concatenate(tables), np.repeat(strata.probability / sizes, sizes)
+
     def kept_counts(self, rows: IntArray) -> IntArray:
         """Tell the stratum of each noisy row by its number of units kept; shape `(rows,)`."""
         kept: IntArray = ((rows >= 0) & (rows < self.n_units)).sum(axis=1)
@@ -170,6 +181,17 @@ class TextMechanism(ABC):
     def ceiling(self, n_units: int, attacker: Attacker, profile: Profile = ()) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""
         return _ceiling(self, n_units, attacker, profile)
+
+    def details(
+        self,
+        p_lower: float,  # noqa: ARG002
+        p_runner_up: float,  # noqa: ARG002
+        *,
+        n_units: int,  # noqa: ARG002
+        profile: Profile = (),  # noqa: ARG002
+    ) -> dict[str, float]:
+        """Return, by name, what bounds that fix the answer prove besides the radius."""
+        return {}
 
     def check_attacker(self, attacker: Attacker) -> None:
         """Raise ValueError if there is no certificate against one of the moves."""

@@ -53,8 +53,8 @@ def deletion_levels(p_del: float, p_hidden: float, n_units: int) -> RatioLevels:
     Runs are shortest for the last unit of a text (an inner unit has the same neighbours on two
     sides) and for short texts; so this is the worst unit, and lengths may be counted too short.
 
-    The laws are those of a text of distinct units, without random words, that loses its last unit:
-    for these, no pair of laws is closer that is right.
+    Exact for a text of distinct units (up to `LONGEST_RUN`) that loses its last, without random
+    words.
 
     Args:
         p_del: Probability that a unit is deleted, in `[0, p_hidden]`.
@@ -115,7 +115,9 @@ class CombinedNoise(TextMechanism):
         ValueError: If a setting is outside its range, or words are missing.
 
     Source: Text-CRS (IEEE S&P 2024) for the four operations; deletion as in RS-Del (NeurIPS 2023).
-    Departs: Their operations are certified one at a time and each with its own noise.
+    Departs: Their operations are certified one at a time and each with its own noise. Our bounds of
+        one deletion, one insertion and any number of substitutions are exact; those of more moves
+        are valid, but may be loose, that of a deletion together with an insertion most.
     """
 
     p_del: float = 0.0
@@ -382,6 +384,11 @@ class _Bounds(NamedTuple):
 @lru_cache(maxsize=16)
 def _read(path: str) -> tuple[str, ...]:
     """Read the words of a vocabulary, one a line."""
+    if not Path(path).is_file():
+        raise DataError(
+            f"the vocabulary of combined noise must be a list of words or the path of a text file "
+            f"with one word a line; there is no file {path}"
+        )
     lines = Path(path).read_text(encoding="utf-8").splitlines()
     words = tuple(word for line in lines if (word := line.strip()))
     if not words:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from robust_nlp.mechanisms import BagDeletion, RandomizedDeletion, TextMechanism
+from robust_nlp.mechanisms import BagDeletion, CombinedNoise, RandomizedDeletion, TextMechanism
 from robust_nlp.reporting.accuracy import interval
 from robust_nlp.reporting.texts import CertifiedText
 from robust_nlp.threats import parse_attacker
@@ -197,7 +197,7 @@ def frontiers(
     stable = [text for text in ranked(texts) if text.right and text.first.radius]
     # Of equally stable texts the longer one is the better example: it allows for more deletions.
     stable.sort(key=lambda text: (-(text.first.radius or 0), -text.first.n_units))
-    if not isinstance(mechanism, RandomizedDeletion | BagDeletion) or not stable:
+    if not isinstance(mechanism, RandomizedDeletion | BagDeletion | CombinedNoise) or not stable:
         return []
     examples = []
     for text in dict.fromkeys([0, len(stable) // 2]):
