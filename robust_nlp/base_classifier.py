@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from robust_nlp.errors import DataError, ModelError
 from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.units import join_units, split_units
 
 #: A text, or a pair of texts of which one is protected.
@@ -72,6 +73,11 @@ class CallableClassifier:
             raise ModelError(f"a classifier needs two labels or more; got {self.labels}")
 
     def open(self, text: Text, mechanism: TextMechanism) -> OpenText:
+        if mechanism.kind == GaussianEmbedding.kind:
+            raise ModelError(
+                "noise on embeddings needs the embeddings of a model: use a HuggingFaceClassifier "
+                "in place of a function of texts"
+            )
         return _OpenString(text, mechanism, self._protected)
 
     def classify(self, inputs: Sequence[Text]) -> IntArray:

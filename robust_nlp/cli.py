@@ -59,6 +59,21 @@ def train(
 
 
 @app.command()
+def train_denoiser(
+    recipe: RecipeFile, output: Output = None, set_: Overrides = None, fresh: Fresh = False
+) -> None:
+    """Train the denoiser of a recipe under its noise; an interrupted training goes on."""
+    with _session(resumable=True):
+        from robust_nlp import pipeline
+
+        loaded, folder = _load(recipe, set_, output)
+        run = pipeline.train_denoiser(loaded, folder, fresh=fresh)
+        same = "".join(f" --set {shlex.quote(entry)}" for entry in set_ or ())
+        same += "" if output is None else f" --output {output}"
+        _say(f"The denoiser is in {run.denoiser}. Go on with: robust-nlp certify {recipe}{same}")
+
+
+@app.command()
 def certify(
     recipe: RecipeFile,
     output: Output = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 
 from robust_nlp.base_classifier import OpenText, Side, Text, decide, split_pair
 from robust_nlp.embedded import resolve_base
+from robust_nlp.embedding_noise import NoisyInput, OpenVectors, check_embedding, noisy_embeddings
 from robust_nlp.encoding import ID, OpenUnits, UnitEncoder
 from robust_nlp.errors import ModelError
 from robust_nlp.inputs import Ids, InputBuilder, read
 from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.threats import Unit
 
 #: Scores closer than this, relative to their size, are computed again one text at a time: several
@@ -26,6 +29,9 @@ TOLERANCE = {
     torch.float16: 5e-3,
     torch.bfloat16: 2e-2,
 }
+
+#: What the classifier reads: ids, and under noise on embeddings also the seed of the noise.
+Key = bytes | NoisyInput
 
 
 class HuggingFaceClassifier:
@@ -75,6 +81,7 @@ class HuggingFaceClassifier:
         limit = position_limit(model, tokenizer)
         self.max_length = limit if max_length is None else min(max_length, limit)
         self._encoders: dict[Unit, UnitEncoder] = {}
+        self._embedding_checked = False
         self.builder = InputBuilder(tokenizer, max_length=self.max_length, protected=protected)
         if model.config.pad_token_id is None:  # decoders: nothing is padded, but they ask for it
             known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
@@ -144,21 +151,26 @@ class HuggingFaceClassifier:
         body, partner = split_pair(text, self.protected)
         encoder = self._encoder(mechanism.unit)
         units = encoder.units(body)
+        if isinstance(mechanism, GaussianEmbedding):
+            if not self._embedding_checked:
+                check_embedding(self.model)
+                self._embedding_checked = True
+            return OpenVectors(units, mechanism, self.model, encoder, self.builder, partner)
         law = mechanism.law(units)
         return _OpenIds(law, encoder.open(units, law.extra_units), self, partner)
 
-    def classify(self, inputs: Sequence[bytes]) -> IntArray:
+    def classify(self, inputs: Sequence[Key]) -> IntArray:
         """Return the class of each input; see `BaseClassifier`."""
         votes = np.empty(len(inputs), np.int64)
-        by_length: dict[int, list[int]] = defaultdict(list)
+        by_shape: dict[tuple[int, float], list[int]] = defaultdict(list)
         for i, key in enumerate(inputs):
-            by_length[len(key)].append(i)
+            by_shape[len(_shown(key)), getattr(key, "sigma", 0.0)].append(i)
         training = self.model.training
         self.model.eval()
         try:
             # What a model in training caches on the way must stay usable for its next step.
             with torch.no_grad() if training else torch.inference_mode():
-                for size, members in sorted(by_length.items()):
+                for (size, _), members in sorted(by_shape.items()):
                     rows = max(1, self.batch_tokens * ID.itemsize // size)
                     for start in range(0, len(members), rows):
                         batch = members[start : start + rows]
@@ -167,21 +179,24 @@ class HuggingFaceClassifier:
             self.model.train(training)
         return votes
 
-    def scores(self, batch: Sequence[bytes]) -> FloatArray:
-        """Return the logits of inputs of equal length; shape `(inputs, classes)`."""
-        ids, types = read(batch)
+    def scores(self, batch: Sequence[Key]) -> FloatArray:
+        """Return the logits of inputs of equal length and noise; shape `(inputs, classes)`."""
+        noisy = [key for key in batch if isinstance(key, NoisyInput)]
+        ids, types = read([_shown(key) for key in batch])
         arguments = {"input_ids": self._tensor(ids)}
         if types is not None:
             arguments["token_type_ids"] = self._tensor(types)
-        with torch.no_grad():
+        noise = noisy_embeddings(self.model, noisy) if noisy else nullcontext()
+        with torch.no_grad(), noise:
             logits = self.model(**arguments).logits
         return np.asarray(logits.cpu().double().numpy())
 
-    def readable(self, key: bytes) -> str:
+    def readable(self, key: Key) -> str:
         """Decode an input for an error message."""
-        return str(self.tokenizer.decode(read([key])[0][0].tolist()))
+        ids = key.ids if isinstance(key, NoisyInput) else key
+        return str(self.tokenizer.decode(read([ids])[0][0].tolist()))
 
-    def _votes(self, batch: list[bytes]) -> IntArray:
+    def _votes(self, batch: list[Key]) -> IntArray:
         tolerance = TOLERANCE.get(self.model.dtype, 2e-2)
         try:
             scores = self.scores(batch)
@@ -234,10 +249,15 @@ class _OpenIds:
         return self._classifier.builder.build(self._opened.encode(rows), self._partner)
 
 
+def _shown(key: Key) -> bytes:
+    """What the model itself reads of an input."""
+    return key.shown if isinstance(key, NoisyInput) else key
+
+
 class _Readable(Sequence[str]):
     """Inputs, decoded only when an error message asks for one."""
 
-    def __init__(self, batch: list[bytes], classifier: HuggingFaceClassifier) -> None:
+    def __init__(self, batch: list[Key], classifier: HuggingFaceClassifier) -> None:
         self._batch, self._classifier = batch, classifier
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ import numpy as np
 
 from robust_nlp.base_classifier import BaseClassifier, Side, Text, split_pair
 from robust_nlp.mechanisms.base import IntArray, Law, TextMechanism
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.testing import ContractBroken
 from robust_nlp.units import join_units, keyed_rng, split_units
 
@@ -73,8 +74,14 @@ def check_leaks(
 
     Raises:
         LeakFound: If something differs.
-        ValueError: If no noisy version hid anything, so that nothing could be compared.
+        ValueError: If no noisy version hid anything, so that nothing could be compared, or the
+            noise is on embeddings.
     """
+    if isinstance(mechanism, GaussianEmbedding):
+        raise ValueError(
+            "noise on embeddings hides no words from the keys; what the model reads of them is "
+            "one and the same id, see robust_nlp.embedding_noise"
+        )
     model = getattr(base, "model", None) if model is None else model
     compared = 0
     for number, text in enumerate(texts):

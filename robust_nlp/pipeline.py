@@ -19,7 +19,8 @@ from robust_nlp.certification.certificates import certificate_from_votes
 from robust_nlp.certification.engine import VoteRecord
 from robust_nlp.certification.plan import most_votes
 from robust_nlp.data import Split, load_split
-from robust_nlp.errors import ModelError, RobustNLPWarning, RunMismatchError
+from robust_nlp.denoising import DenoisedClassifier, MaskedLMSettings, load_denoiser
+from robust_nlp.errors import ModelError, RecipeError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import SmoothedClassifier
@@ -145,6 +146,73 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
     return run
 
 
+def train_denoiser(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDirectory:
+    """Train the denoiser of a recipe and write it to the run directory.
+
+    A complete training is kept; an interrupted one goes on from its last checkpoint.
+
+    Args:
+        recipe: The experiment.
+        output: The run directory.
+        fresh: Whether to delete denoiser, checkpoints and certificates that the directory holds.
+
+    Raises:
+        RunMismatchError: If the directory holds results of other settings.
+        RobustNLPError: If data or models cannot be used.
+    """
+    from robust_nlp.denoising.run import train_denoiser as fine_tune
+
+    settings = recipe.denoiser
+    if not isinstance(settings, MaskedLMSettings):
+        raise RecipeError(
+            "only a denoiser of kind masked_lm is trained; the recipe has "
+            + ("none" if settings is None else f"one of kind {settings.kind}")
+        )
+    state, options = _processes(recipe), settings.train
+    run = RunDirectory(output)
+    if not fresh:
+        run.check(recipe, stage="train_denoiser")
+    classifier: Any = None
+    if options.stability > 0.0 or options.classification > 0.0:
+        model = options.classifier or recipe.certify.model
+        frozen = dataclasses.replace(
+            recipe, denoiser=None, certify=dataclasses.replace(recipe.certify, model=model)
+        )
+        classifier = load_classifier(frozen, run, device=str(state.device)).base
+    names = None if classifier is None else classifier.labels
+    labelled = recipe.data.label if options.classification > 0.0 else None
+    data = dataclasses.replace(recipe.data, label=labelled)
+    split = load_split(data, options.train_split, label_names=names)
+    validation = load_split(data, options.validation_split, label_names=names)
+    hashes = {part.name: part.content_hash for part in (split, validation)}
+    if not fresh:
+        before = run.manifest().get("stages", {}).get("train_denoiser", {}).get("data", hashes)
+        if before != hashes:
+            raise RunMismatchError(
+                f"{run.path} holds a denoiser trained on other data (content hashes {before} in "
+                f"the run, {hashes} now). Use --fresh to start again, or choose another --output."
+            )
+        if run.denoiser_trained:
+            logger.info("%s is trained already; to train it again, use --fresh", run.denoiser)
+            return run
+    state.wait_for_everyone()  # all have looked before anything is written
+    if state.is_main_process:
+        run.start(recipe, stage="train_denoiser", fresh=fresh)
+        run.update_manifest(stages={"train_denoiser": {"data": hashes}})
+    state.wait_for_everyone()
+    metrics = fine_tune(settings, recipe, split, validation, run.path, classifier=classifier)
+    if state.is_main_process:
+        stage = {
+            **metrics,
+            "processes": state.num_processes,
+            "data": hashes,
+            "complete": True,
+        }
+        host = environment.host(environment.device_name(str(state.device)))
+        run.update_manifest(host=host, stages={"train_denoiser": stage})
+    return run
+
+
 def classifier_source(recipe: Recipe, run: RunDirectory | None = None) -> tuple[str, str | None]:
     """Return folder or Hub id, and revision, of the classifier that a recipe certifies.
 
@@ -170,7 +238,7 @@ def load_classifier(recipe: Recipe, run: RunDirectory, *, device: str) -> Smooth
         ModelError: If it cannot be loaded.
     """
     path, revision = classifier_source(recipe, run)
-    return SmoothedClassifier.from_pretrained(
+    smoothed = SmoothedClassifier.from_pretrained(
         path,
         mechanism=recipe.mechanism,
         revision=revision,
@@ -181,6 +249,26 @@ def load_classifier(recipe: Recipe, run: RunDirectory, *, device: str) -> Smooth
         dtype=recipe.model.dtype,
         batch_tokens=recipe.model.batch_tokens,
     )
+    if recipe.denoiser is None:
+        return smoothed
+    denoiser = load_denoiser(
+        recipe.denoiser, smoothed.mechanism, path=denoiser_source(run), device=device
+    )
+    return SmoothedClassifier(DenoisedClassifier(smoothed.base, denoiser), smoothed.mechanism)
+
+
+def denoiser_source(run: RunDirectory) -> Path | None:
+    """Return the folder of the run's own denoiser; `None` if none was trained.
+
+    Raises:
+        ModelError: If it is still being trained.
+    """
+    if run.denoiser_training:
+        raise ModelError(
+            f"the training of the denoiser in {run.path} is not finished; give the same "
+            "train-denoiser command again, or choose another --output"
+        )
+    return run.denoiser if run.denoiser_trained else None
 
 
 def parts_left(
@@ -327,16 +415,21 @@ def _identify(
 
 def _classifier_hash(base: Any) -> str:
     """Tell classifiers apart: by their weights, their tokenizers, and how they read."""
-    import torch
-
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((base.max_length, base.prefix, base.labels)).encode())
-    tokenizer = base.tokenizer
+    models: list[Any] = [base, base.denoiser] if isinstance(base, DenoisedClassifier) else [base]
+    for part in models:
+        _update_hash(digest, part.model, part.tokenizer)
+    return digest.hexdigest()
+
+
+def _update_hash(digest: Any, model: Any, tokenizer: Any) -> None:
+    import torch
+
     backend = getattr(tokenizer, "backend_tokenizer", None)
     reads = backend.to_str() if backend else repr(sorted(tokenizer.get_vocab().items()))
     digest.update(repr((tokenizer.truncation_side, tokenizer.special_tokens_map)).encode())
     digest.update(reads.encode())
-    for name, tensor in sorted(base.model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         digest.update(repr((name, tuple(tensor.shape), str(tensor.dtype))).encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
+from robust_nlp.denoising.settings import AnyDenoiserSettings
 from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
 from robust_nlp.settings import build, from_yaml, override, plain, to_yaml
@@ -81,6 +82,28 @@ class DataRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProjectionRecipe:
+    """A linear map of the embedding table, learned under Gaussian noise.
+
+    Attributes:
+        rank: Rank of the map's difference from the identity at most; `None` for no limit. See
+            `robust_nlp.training.projection`.
+        collapse: Weight of the mean squared distance of allowed swaps, over the squared sigma of
+            the noise, in the loss; at least 0.
+    """
+
+    rank: int | None = None
+    collapse: float = 1.0
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if not self.collapse >= 0.0:
+            raise ValueError(f"collapse is a weight of at least 0; got {self.collapse!r}")
+        _check_at_least_one(self, "rank")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRecipe:
     """Fine-tuning under the noise.
 
@@ -94,6 +117,8 @@ class TrainRecipe:
         consistency: Weight of the consistency loss between two draws of an example's noise.
         selection_votes: Votes per validation text that measure the smoothed accuracy.
         selection_limit: Validation texts used for it; `None` takes all.
+        projection: A learned map of the embeddings that pulls allowed swaps together, for Gaussian
+            noise on them: `{rank: null, collapse: 1.0}`; `None` for none.
         args: `transformers.TrainingArguments`, by name.
     """
 
@@ -105,6 +130,7 @@ class TrainRecipe:
     consistency: float = 0.0
     selection_votes: int = 32
     selection_limit: int | None = 500
+    projection: ProjectionRecipe | None = None
     args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -172,6 +198,8 @@ class Recipe:
         model: The base classifier.
         data: The data.
         mechanism: The noise.
+        denoiser: What repairs noisy texts before the base classifier reads them; `None` for
+            nothing.
         schema: Version of the recipe format.
         seed: Seed of training and of all votes.
         train: Fine-tuning.
@@ -186,6 +214,7 @@ class Recipe:
     model: ModelRecipe
     data: DataRecipe
     mechanism: AnyMechanism
+    denoiser: AnyDenoiserSettings | None = None
     schema: int = SCHEMA
     seed: int = 0
     train: TrainRecipe = field(default_factory=TrainRecipe)

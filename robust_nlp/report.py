@@ -157,7 +157,8 @@ class RobustnessReport:
             "edit": words.EDIT[recipe.mechanism.unit],
             "attacker": words.ATTACKER,
             "not_covered": list(words.NOT_COVERED),
-            "noise": recipe.mechanism.description,
+            "noise": recipe.mechanism.description
+            + ("" if recipe.denoiser is None else f" {recipe.denoiser.description}"),
             "dead_zone": words.describe_dead_zone(recipe.mechanism),
             "votes": words.describe_plan(plan),
             "mechanism": recipe.mechanism.to_dict(),

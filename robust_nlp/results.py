@@ -18,7 +18,7 @@ from robust_nlp import environment
 from robust_nlp.errors import DataError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import Recipe, load_recipe, recipe_to_dict, recipe_to_yaml
 
-Stage = Literal["train", "certify"]
+Stage = Literal["train", "train_denoiser", "certify"]
 
 #: Version of the layout of a run directory.
 SCHEMA = 1
@@ -34,6 +34,17 @@ FREE = (
     "certify.attackers",
     "certify.part_size",
     "model.batch_tokens",
+    "denoiser.batch_tokens",
+)
+
+#: Entries that do not change what a trained denoiser is.
+FREE_OF_DENOISERS = (
+    "certify",
+    "train",
+    "denoiser.fills",
+    "denoiser.rounds",
+    "denoiser.temperature",
+    "denoiser.seed",
 )
 
 _COUNTS = pyarrow.list_(pyarrow.int64())
@@ -97,6 +108,23 @@ class RunDirectory:
         return bool(stage.get("complete")) and self.model.exists()
 
     @property
+    def denoiser(self) -> Path:
+        """The folder of the trained denoiser."""
+        return self.path / "denoiser"
+
+    @property
+    def denoiser_trained(self) -> bool:
+        """Whether a training of a denoiser is complete."""
+        stage = self.manifest().get("stages", {}).get("train_denoiser", {})
+        return bool(stage.get("complete")) and self.denoiser.exists()
+
+    @property
+    def denoiser_training(self) -> bool:
+        """Whether a training of a denoiser was begun and is not complete."""
+        begun = self.denoiser.exists() or (self.path / "denoiser-training").exists()
+        return begun and not self.denoiser_trained
+
+    @property
     def training(self) -> bool:
         """Whether a training was begun and is not complete."""
         begun = self.model.exists() or (self.path / "checkpoints").exists()
@@ -118,6 +146,9 @@ class RunDirectory:
             if stage == "train":
                 shutil.rmtree(self.model, ignore_errors=True)
                 shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+            if stage == "train_denoiser":
+                shutil.rmtree(self.denoiser, ignore_errors=True)
+                shutil.rmtree(self.path / "denoiser-training", ignore_errors=True)
         self.check(recipe, stage=stage)
         self.certificates.mkdir(parents=True, exist_ok=True)
         for leftover in self.certificates.glob(".*.tmp"):
@@ -129,8 +160,8 @@ class RunDirectory:
             _warn_of_versions(manifest.get("versions", {}), versions)
         else:
             stages.pop("certify", None)
-        if stage == "train":
-            stages.pop("train", None)
+        if stage != "certify":
+            stages.pop(stage, None)
         _write(self.path / "recipe.yaml", recipe_to_yaml(recipe).encode())
         self._write_manifest(
             manifest,
@@ -155,20 +186,34 @@ class RunDirectory:
         """
         certified = bool(self.parts_done())
         trained = self.model.exists() or (self.path / "checkpoints").exists()
-        if not certified and not trained:
+        denoiser = self.denoiser_trained or self.denoiser_training
+        if not certified and not trained and not denoiser:
             return
-        if certified and stage == "train" and not trained:
+        new = (stage == "train" and not trained) or (stage == "train_denoiser" and not denoiser)
+        if certified and new:
             raise RunMismatchError(
                 f"{self.path} holds certificates of another classifier than the one that would be "
                 "trained now. Use --fresh to start again, or choose another --output."
             )
         for what, is_there, free in (
-            ("a model", trained, (*_free(recipe), "certify")),
-            ("certificates", certified, (*_free(recipe), *(() if trained else ("train",)))),
+            ("a model", trained, (*_free(recipe), "certify", "denoiser")),
+            ("a denoiser", denoiser, (*_free(recipe), *FREE_OF_DENOISERS)),
+            (
+                "certificates",
+                certified,
+                (
+                    *_free(recipe),
+                    *(() if trained else ("train",)),
+                    *(() if denoiser else ("denoiser.train",)),
+                ),
+            ),
         ):
             differences = list(_differences(self.recipe(), recipe, free)) if is_there else []
             if differences:
-                how = "`train` with --fresh" if what == "a model" else "--fresh"
+                how = {
+                    "a model": "`train` with --fresh",
+                    "a denoiser": "`train-denoiser` with --fresh",
+                }.get(what, "--fresh")
                 raise RunMismatchError(
                     f"{self.path} holds {what} made with other settings:\n"
                     + "\n".join(f"  {line}" for line in differences)

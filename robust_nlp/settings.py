@@ -109,7 +109,7 @@ for _yaml in (_Loader, _Dumper):
 
 
 def _build(hint: Any, values: Any, path: tuple[str, ...], default: Any) -> Any:
-    choices: tuple[Any, ...] = (hint,) if isinstance(hint, type) else typing.get_args(hint)
+    choices: tuple[Any, ...] = hint if isinstance(hint, tuple) else _alternatives(hint)
     if not isinstance(values, Mapping):
         raise _error(path, f"expected a mapping; got {values!r}")
     values = dict(values)
@@ -135,12 +135,19 @@ def _build(hint: Any, values: Any, path: tuple[str, ...], default: Any) -> Any:
         raise _error(path, str(error)) from error
 
 
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    return (hint,) if isinstance(hint, type) else typing.get_args(hint)
+
+
 def _entry(f: dataclasses.Field[Any], hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     choices = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in choices:
+        return None
+    choices = tuple(choice for choice in choices if choice is not type(None))
     if all(dataclasses.is_dataclass(choice) for choice in choices):
         factory: Any = f.default_factory
         default = None if factory is dataclasses.MISSING else _kind(factory)
-        return _build(hint, value, path, default)
+        return _build(choices, value, path, default)
     try:
         return _adapter(hint).validate_python(value)
     except ValidationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from robust_nlp.certification.confidence import lower_confidence_bound
@@ -52,6 +52,8 @@ class Certificate:
         dead_zone: Whether all texts of this length have the same answer by necessity: the radius
             is then true and says nothing about the text.
         top: The leading class, also on abstention.
+        details: By name, what the mechanism proves besides; see `TextMechanism.details`. Empty on
+            abstention.
     """
 
     predicted: int | None
@@ -65,6 +67,7 @@ class Certificate:
     ceiling: int
     dead_zone: bool
     top: int
+    details: dict[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def abstains(self) -> bool:
@@ -157,6 +160,13 @@ def certificate_from_votes(
     bounds = bounds_from_votes(votes, alpha=alpha)
     radius = radius_from_bounds(bounds, mechanism, votes, attacker=moves)
     certified = radius != NO_RADIUS
+    details = (
+        mechanism.details(
+            bounds.p_lower, bounds.p_runner_up, n_units=votes.n_units, profile=votes.profile
+        )
+        if certified
+        else {}
+    )
     return Certificate(
         predicted=votes.top if certified else None,
         radius=radius if certified else None,
@@ -169,6 +179,7 @@ def certificate_from_votes(
         ceiling=mechanism.ceiling(votes.n_units, moves, votes.profile),
         dead_zone=mechanism.dead_zone(votes.n_units),
         top=votes.top,
+        details=details,
     )
 
 

@@ -21,6 +21,7 @@ from robust_nlp.mechanisms.deletion import (
     deletion_radius,
     deletion_threshold_radius,
 )
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.mechanisms.kernels import ExponentialSubstitution
 from robust_nlp.mechanisms.masking import RandomMasking, masking_loss, masking_radius
 from robust_nlp.mechanisms.neyman_pearson import NeymanPearsonMechanism
@@ -37,6 +38,7 @@ AnyMechanism = (
     | SynonymSmoothing
     | ExponentialSubstitution
     | CombinedNoise
+    | GaussianEmbedding
 )
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "CombinedNoise",
     "EditBudget",
     "ExponentialSubstitution",
+    "GaussianEmbedding",
     "Law",
     "LengthMechanism",
     "NeymanPearsonMechanism",

@@ -19,10 +19,13 @@ from robust_nlp.data import Split
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import DataError, ModelError, RecipeError
 from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.recipe import ModelRecipe, Recipe
 from robust_nlp.smoothing import save_smoothing
 from robust_nlp.training.arguments import metric, training_arguments
 from robust_nlp.training.collators import NoiseEpoch, NoisyCollator
+from robust_nlp.training.gaussian import EmbeddingNoise, EmbeddingNoiseCollator
+from robust_nlp.training.projection import fold, project
 from robust_nlp.training.selection import Selection
 from robust_nlp.training.trainer import NoisyTrainer
 
@@ -55,17 +58,32 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
     base = load_for_training(recipe.model, names, protected=recipe.data.protected)
     options = recipe.train
     mechanism = recipe.mechanism if options.noise else None
-    collator = NoisyCollator(
-        base.tokenizer,
-        mechanism,
-        max_length=base.max_length,
-        seed=recipe.seed,
-        rates=options.rates,
-        clean_share=options.clean_share,
-        draws=2 if options.noise and options.consistency > 0.0 else 1,
-        prefix=base.prefix,
-        protected=base.protected,
-    )
+    collate: dict[str, Any] = {
+        "max_length": base.max_length,
+        "seed": recipe.seed,
+        "rates": options.rates,
+        "clean_share": options.clean_share,
+        "draws": 2 if options.noise and options.consistency > 0.0 else 1,
+        "prefix": base.prefix,
+        "protected": base.protected,
+    }
+    noise: EmbeddingNoise | None = None
+    if isinstance(mechanism, GaussianEmbedding):
+        collapse = 0.0
+        if options.projection is not None:
+            collapse = options.projection.collapse
+            project(base.model, rank=options.projection.rank, seed=recipe.seed)
+        noise = EmbeddingNoise(base.model, sigma=mechanism.sigma, collapse=collapse)
+        collator: NoisyCollator = EmbeddingNoiseCollator(
+            base.tokenizer, mechanism, with_swaps=collapse > 0.0, **collate
+        )
+    elif options.projection is not None:
+        raise RecipeError(
+            "train.projection is a map of embeddings under noise: it needs a mechanism of kind "
+            f"{GaussianEmbedding.kind} and train.noise"
+        )
+    else:
+        collator = NoisyCollator(base.tokenizer, mechanism, **collate)
     selection = Selection(
         base,
         validation.texts,
@@ -79,6 +97,7 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
         draws=collator.draws,
         consistency=options.consistency,
         validate=lambda trainer: selection(trainer.accelerator),
+        noise=noise,
         model=base.model,
         args=args,
         data_collator=collator,
@@ -92,6 +111,11 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
             "training keeps a whole copy of the model in each process (DDP); FSDP and DeepSpeed, "
             "which split it, are not supported"
         )
+    if noise is not None and args.n_gpu > 1:
+        raise RecipeError(
+            f"noise on embeddings is trained with one process per GPU; this one would split its "
+            f"batches over {args.n_gpu}. Start it with torchrun or accelerate launch"
+        )
     checkpoint = last_checkpoint(Path(str(args.output_dir)))
     start = time.perf_counter()
     with warnings.catch_warnings():
@@ -102,6 +126,7 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
     trainer.accelerator.wait_for_everyone()
     if trainer.is_world_process_zero():
         folder = output / "model"
+        fold(base.model)
         base.model.save_pretrained(folder)
         base.tokenizer.save_pretrained(folder)
         save_smoothing(

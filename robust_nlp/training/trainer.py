@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import Trainer
 
+from robust_nlp.training.gaussian import EmbeddingNoise
+
 
 def noisy_loss(
     logits: torch.Tensor,
@@ -19,6 +21,7 @@ def noisy_loss(
     consistency: float = 0.0,
     label_smoothing: float = 0.0,
     n_items: torch.Tensor | int | None = None,
+    penalty: torch.Tensor | float = 0.0,
 ) -> torch.Tensor:
     """Sum cross-entropy and consistency of noisy examples, divided by the number of noisy texts.
 
@@ -37,6 +40,7 @@ def noisy_loss(
         label_smoothing: Share of a label that is spread over all classes, in `[0, 1]`.
         n_items: Noisy texts in the whole optimizer step, over all its batches and processes, so
             that gradient accumulation gives the loss of one large batch; `None` takes this batch.
+        penalty: What else the noisy texts of this batch cost together.
 
     Source: Jeong and Shin, Consistency Regularization for Certified Robustness of Smoothed
         Classifiers (NeurIPS 2020), with the mean of the draws in place of the smoothed classifier,
@@ -45,6 +49,7 @@ def noisy_loss(
     """
     scores = logits.float()
     total = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=label_smoothing)
+    total = total + penalty
     if consistency > 0.0 and draws > 1:
         log_p = scores.log_softmax(dim=-1).view(draws, -1, scores.shape[-1])
         log_mean = log_p.logsumexp(dim=0) - math.log(draws)
@@ -66,6 +71,8 @@ class NoisyTrainer(Trainer):
         draws: Draws per example in each batch.
         consistency: Weight of the consistency term; see `noisy_loss`.
         validate: Takes this trainer and returns metrics by name, equal in all processes.
+        noise: Noise on the embeddings, for batches of an `EmbeddingNoiseCollator`; `None` for
+            texts that are noisy themselves. Its pull on swaps is added to the loss.
         kwargs: Arguments of `transformers.Trainer`.
     """
 
@@ -75,6 +82,7 @@ class NoisyTrainer(Trainer):
         draws: int,
         consistency: float,
         validate: Callable[[NoisyTrainer], dict[str, float]],
+        noise: EmbeddingNoise | None = None,
         **kwargs: Any,
     ) -> None:
         def loss(
@@ -87,10 +95,18 @@ class NoisyTrainer(Trainer):
                 consistency=consistency,
                 label_smoothing=self.args.label_smoothing_factor,
                 n_items=num_items_in_batch,
+                penalty=0.0 if noise is None else noise.pull(),
             )
 
         super().__init__(compute_loss_func=loss, **kwargs)
-        self._validate = validate
+        self._validate, self._noise = validate, noise
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Return the loss as `transformers.Trainer` does, under noise on the embeddings if any."""
+        if self._noise is None:
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        with self._noise.added(inputs) as batch:
+            return super().compute_loss(model, batch, *args, **kwargs)
 
     def evaluate(
         self,
