@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Sampler
 from transformers import Trainer
+
+from robust_nlp.training.sampler import LengthGroupedSampler
 
 
 def noisy_loss(
@@ -58,9 +61,9 @@ def noisy_loss(
 class NoisyTrainer(Trainer):
     """A `Trainer` for batches of a `NoisyCollator`, with an evaluation of our own.
 
-    The loss is the same for every split of an optimizer step into batches and processes. What the
-    `Trainer` would evaluate, a loss over one collation of a data set, is replaced: noise needs
-    votes.
+    The loss is the same for every split of an optimizer step into batches and processes. Texts of
+    similar length share a batch, which saves padding. What the `Trainer` would evaluate, a loss
+    over one collation of a data set, is replaced: noise needs votes.
 
     Args:
         draws: Draws per example in each batch.
@@ -91,6 +94,15 @@ class NoisyTrainer(Trainer):
 
         super().__init__(compute_loss_func=loss, **kwargs)
         self._validate = validate
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        args = self.args
+        return LengthGroupedSampler(
+            [len(row["text"]) + len(row["pair"] or "") for row in rows],
+            batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
 
     def evaluate(
         self,
