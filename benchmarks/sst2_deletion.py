@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ def table() -> None:
         rows = run.rows()
         mechanism = mechanism_from_dict(manifest["recipe"]["mechanism"])
         labels = [row["label"] for row in rows]
-        for attacker in manifest["recipe"]["certify"]["attackers"]:
+        # Votes stopped when the radius against the first was decided; all of them hold together.
+        attackers = manifest["recipe"]["certify"]["attackers"]
+        for attacker in dict.fromkeys([*attackers, "substitute"]):
             certificates = [
                 certificate_from_votes(
                     votes_of_row(row),
@@ -118,8 +121,10 @@ def table() -> None:
                 )
                 for row in rows
             ]
+            answers = Counter(c.predicted for c in certificates if not c.abstains)
             entries.append(
                 {
+                    "same_answer": max(answers.values()) / answers.total(),
                     "variant": folder.name,
                     "attacker": attacker,
                     "texts": len(rows),
@@ -155,16 +160,19 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str], host: dict
         "",
         "| variant | attacker | "
         + " | ".join(f"r={r}" for r in RADII)
-        + " | abstain | dead zone |",
-        "|---|---|" + "--:|" * (len(RADII) + 2),
+        + " | abstain | dead zone | same answer |",
+        "|---|---|" + "--:|" * (len(RADII) + 3),
     ]
     for entry in entries:
         cells = [f"{100 * share:.1f}" for share in entry["certified_accuracy"].values()]
-        cells += [f"{100 * entry[key]:.1f}" for key in ("abstained", "dead_zone")]
+        cells += [f"{100 * entry[key]:.1f}" for key in ("abstained", "dead_zone", "same_answer")]
         lines.append(f"| {entry['variant']} | {entry['attacker']} | " + " | ".join(cells) + " |")
     lines += [
         "",
-        "In percent of all texts. Cost per text:",
+        "In percent of all texts. *Same answer* is the share of the more frequent class among the",
+        "answers: near 100, the classifier hardly looks at the text, and is easy to certify (half",
+        "of the sentences are positive). An attacker who cannot insert runs out of words: a text of",
+        "n words counts up to r = n. Cost per text:",
         "",
         "| variant | texts | exact (no alpha), % | votes asked | votes classified | seconds "
         "| epochs | seconds of training | validation accuracy, % |",
