@@ -171,8 +171,8 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str], host: dict
         "",
         "In percent of all texts. *Same answer* is the share of the more frequent class among the",
         "answers: near 100, the classifier hardly looks at the text, and is easy to certify (half",
-        "of the sentences are positive). An attacker who cannot insert runs out of words: a text of",
-        "n words counts up to r = n. Cost per text:",
+        "of the sentences are positive). An attacker who cannot insert runs out of words: a text",
+        "of n words counts up to r = n. Cost per text:",
         "",
         "| variant | texts | exact (no alpha), % | votes asked | votes classified | seconds "
         "| epochs | seconds of training | validation accuracy, % |",
