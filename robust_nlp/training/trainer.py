@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.data import Sampler
 from transformers import Trainer
 
 from robust_nlp.training.gaussian import EmbeddingNoise
+from robust_nlp.training.sampler import LengthGroupedSampler
 
 
 def noisy_loss(
@@ -63,9 +65,9 @@ def noisy_loss(
 class NoisyTrainer(Trainer):
     """A `Trainer` for batches of a `NoisyCollator`, with an evaluation of our own.
 
-    The loss is the same for every split of an optimizer step into batches and processes. What the
-    `Trainer` would evaluate, a loss over one collation of a data set, is replaced: noise needs
-    votes.
+    The loss is the same for every split of an optimizer step into batches and processes. Texts of
+    similar length share a batch, which saves padding. What the `Trainer` would evaluate, a loss
+    over one collation of a data set, is replaced: noise needs votes.
 
     Args:
         draws: Draws per example in each batch.
@@ -107,6 +109,15 @@ class NoisyTrainer(Trainer):
             return super().compute_loss(model, inputs, *args, **kwargs)
         with self._noise.added(inputs) as batch:
             return super().compute_loss(model, batch, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        args = self.args
+        return LengthGroupedSampler(
+            [len(row["text"]) + len(row["pair"] or "") for row in rows],
+            batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )
 
     def evaluate(
         self,
