@@ -35,7 +35,7 @@ def reference(model, tokenizer, *texts: str, max_length: int = 64) -> np.ndarray
 
 def everything(base: HuggingFaceClassifier, text, mechanism=WORD) -> bytes:
     opened = base.open(text, mechanism)
-    return opened.encode(np.arange(opened.n_units)[None])[0]
+    return opened.encode(np.arange(opened.law.n_units)[None])[0]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -62,7 +62,7 @@ def test_pairs_keep_the_protected_side(build, protected):
     base = HuggingFaceClassifier(model, tokenizer, protected=protected)
     first, second = "the film is good and brilliant", "is it bad ?"
     noisy = base.open((first, second), WORD)
-    rows = np.where(np.arange(noisy.n_units) % 2 == 0, np.arange(noisy.n_units), -1)[None]
+    rows = np.where(np.arange(noisy.law.n_units) % 2 == 0, np.arange(noisy.law.n_units), -1)[None]
     kept = (second if protected == "first" else first).split()[::2]
     texts = (first, " ".join(kept)) if protected == "first" else (" ".join(kept), second)
     np.testing.assert_allclose(
@@ -85,7 +85,7 @@ def test_truncation_comes_after_the_noise():
     base = HuggingFaceClassifier(tiny_model("Bert", tokenizer), tokenizer, max_length=6)
     text = "film cast plot story good bad"
     opened = base.open(text, WORD)
-    assert opened.n_units == 6
+    assert opened.law.n_units == 6
     (key,) = opened.encode(np.array([[-1, -1, 2, 3, 4, 5]]))
     expected = tokenizer("plot story good bad", truncation=True, max_length=6)["input_ids"]
     assert read([key])[0][0].tolist() == expected

@@ -33,8 +33,9 @@ MISTAKES = {
         "RandomizedDeletion needs unit to be one of word, character, token; got unit='words'",
     ),
     "an unknown move": (
-        lambda: parse_attacker("insert+swap"),
-        "an attacker is a set of insert, delete, substitute, seen from the clean text; got 'swap'.",
+        lambda: parse_attacker("insert+exchange"),
+        "an attacker is a set of insert, delete, substitute, swap, reorder, seen from the clean "
+        "text; got 'exchange'.",
     ),
     "a confidence level": (
         lambda: FixedPlan(alpha=99.9),
@@ -62,8 +63,9 @@ MISTAKES = {
                 "mechanism": {"kind": "masking", "p_mask": 0.5},
             }
         ),
-        "mechanism.kind: expected one of randomized_deletion, adaptive_deletion, random_masking; "
-        "got 'masking'. Did you mean 'random_masking'?",
+        "mechanism.kind: expected one of randomized_deletion, adaptive_deletion, random_masking, "
+        "bag_deletion, reordering, synonym_smoothing, exponential_substitution, combined, "
+        "gaussian_embedding; got 'masking'. Did you mean 'random_masking'?",
     ),
     "embedded data that do not exist": (
         lambda: load_split(DataRecipe(path="embedded:review"), "test"),

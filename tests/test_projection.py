@@ -327,7 +327,7 @@ def test_training_under_noise_learns_and_its_votes_choose_the_checkpoint(trained
         measure = Selection(
             base, validation.texts, validation.labels, mechanism=MECHANISM, n_votes=8, seed=7
         )
-        assert measure(Accelerator())["smoothed_accuracy"] == result["best"] > 0.85
+        assert measure(Accelerator())["smoothed_accuracy"] == result["best"] > 0.8
 
 
 @pytest.mark.parametrize("name", ["full", "rank 6"])

@@ -318,9 +318,9 @@ def test_every_epoch_has_its_noise_also_after_resuming_in_its_middle(base, tmp_p
     noisy, seen = NoisyCollator._noisy, []
 
     def record(collator, text, example_id, draw):
-        units, rows = noisy(collator, text, example_id, draw)
-        seen.append((collator.epoch, example_id, tuple(rows[0].tolist())))
-        return units, rows
+        drawn = noisy(collator, text, example_id, draw)
+        seen.append((collator.epoch, example_id, tuple(drawn.rows[0].tolist())))
+        return drawn
 
     monkeypatch.setattr(NoisyCollator, "_noisy", record)
     args = {"num_train_epochs": 3, "save_steps": 3, "eval_steps": 3}
