@@ -17,33 +17,53 @@ from robust_nlp.certification import (
 )
 from robust_nlp.mechanisms import (
     AdaptiveDeletion,
+    BagDeletion,
+    CombinedNoise,
     EditBudget,
+    ExponentialSubstitution,
+    GaussianEmbedding,
+    NeymanPearsonMechanism,
     RandomizedDeletion,
     RandomMasking,
+    Reordering,
+    SynonymSmoothing,
     TextMechanism,
 )
 from robust_nlp.smoothing import SmoothedClassifier
+from robust_nlp.swaps import AllowedSwaps
 from robust_nlp.threats import ThreatModel
 
 #: Names whose modules import torch or transformers, and so wait until somebody asks for them.
 _LATER = {
+    "DenoisedClassifier": "robust_nlp.denoising",
     "HuggingFaceClassifier": "robust_nlp.huggingface",
+    "MaskedLMDenoiser": "robust_nlp.denoising",
 }
 
 __all__ = [
     "AdaptiveDeletion",
+    "AllowedSwaps",
+    "BagDeletion",
     "BaseClassifier",
     "CallableClassifier",
     "Certificate",
+    "CombinedNoise",
+    "DenoisedClassifier",
     "EditBudget",
     "ExactPlan",
+    "ExponentialSubstitution",
     "FixedPlan",
+    "GaussianEmbedding",
     "HuggingFaceClassifier",
+    "MaskedLMDenoiser",
+    "NeymanPearsonMechanism",
     "RandomMasking",
     "RandomizedDeletion",
+    "Reordering",
     "SamplingPlan",
     "SequentialPlan",
     "SmoothedClassifier",
+    "SynonymSmoothing",
     "TextMechanism",
     "ThreatModel",
     "VoteCounts",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections import Counter, defaultdict, deque
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from rapidfuzz.distance import Hamming, Indel, Levenshtein
@@ -78,6 +78,10 @@ class ThreatModel:
 
     attacker: Attacker = ALL_EDITS
     unit: Unit = "word"
+    #: Which units may replace a unit; `None` for any.
+    substitutes: Callable[[str], Collection[str]] | None = field(
+        default=None, compare=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "attacker", parse_attacker(self.attacker))
@@ -89,7 +93,8 @@ class ThreatModel:
         """Say the threat in words, such as "word edits (insert+delete)"."""
         counted = attacker_name(self.attacker - {"reorder"}) or "none"
         order = f", {self.unit}s in any order" if "reorder" in self.attacker else ""
-        return f"{self.unit} edits ({counted}){order}"
+        within = "" if self.substitutes is None else ", by allowed substitutes only"
+        return f"{self.unit} edits ({counted}){order}{within}"
 
     def distance(self, clean: Sequence[Hashable], attacked: Sequence[Hashable]) -> float:
         """Return the fewest moves from clean to attacked units; `inf` if they do not reach it.
@@ -102,6 +107,8 @@ class ThreatModel:
         if self.unit != "character" and (isinstance(clean, str) or isinstance(attacked, str)):
             raise TypeError(f"distance counts {self.unit}s: give lists, such as text.split()")
         n, n_attacked = len(clean), len(attacked)
+        if self.substitutes is not None and not self._allowed(clean, attacked):
+            return math.inf
         if self.attacker == {"swap"}:
             return _swaps(clean, attacked)
         if "reorder" in self.attacker:
@@ -123,6 +130,14 @@ class ThreatModel:
         )
         cost = Levenshtein.distance(clean, attacked, weights=weights)
         return cost if cost < forbidden else math.inf
+
+    def _allowed(self, clean: Sequence[Hashable], attacked: Sequence[Hashable]) -> bool:
+        """Tell whether every changed unit is an allowed substitute of the one before."""
+        if len(clean) != len(attacked):
+            return False
+        find = self.substitutes or (lambda _: ())
+        changed = [pair for pair in zip(clean, attacked, strict=True) if pair[0] != pair[1]]
+        return all(new in find(str(old)) for old, new in changed)
 
     def _cost(self, gained: int, lost: int) -> float:
         """Count the moves that bring new units and take old ones away, in whatever order."""

@@ -384,3 +384,14 @@ def test_all_words_swapped_need_the_margin_of_safer(overlaps, published):
     needed = [2.0 * (1.0 - product) for product in itertools.accumulate(published, operator.mul)]
     swapped = len(overlaps)
     assert needed_margins(profile) == pytest.approx(np.minimum(needed, 1.0)[:swapped], abs=1e-12)
+
+
+def test_a_certificate_covers_allowed_substitutes_only():
+    mechanism = SynonymSmoothing(swaps={"good": ["great"], "great": ["good"]})
+    base = CallableClassifier(lambda texts: [[0.0, 1.0] for _ in texts], ["bad", "good"])
+    (certificate,) = SmoothedClassifier(base, mechanism).certify(["a good film"], ExactPlan())
+    assert certificate.radius == 3
+    assert certificate.covers(["a", "good", "film"], ["a", "great", "film"])
+    assert not certificate.covers(["a", "good", "film"], ["a", "bad", "film"])
+    assert not certificate.covers(["a", "good", "film"], ["a", "good", "film", "again"])
+    assert certificate.threat.name == "word edits (substitute), by allowed substitutes only"

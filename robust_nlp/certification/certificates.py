@@ -170,7 +170,7 @@ def certificate_from_votes(
     return Certificate(
         predicted=votes.top if certified else None,
         radius=radius if certified else None,
-        threat=ThreatModel(attacker=moves, unit=mechanism.unit),
+        threat=ThreatModel(attacker=moves, unit=mechanism.unit, substitutes=mechanism.substitutes),
         p_lower=bounds.p_lower,
         p_runner_up=bounds.p_runner_up,
         alpha=bounds.alpha,

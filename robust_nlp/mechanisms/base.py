@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -177,6 +177,11 @@ class TextMechanism(ABC):
             ValueError: If the mechanism has no single rate.
         """
         raise ValueError(f"{type(self).__name__} has no single rate of noise to draw anew")
+
+    @property
+    def substitutes(self) -> Callable[[str], Collection[str]] | None:
+        """What may replace a unit for the certificate to hold; `None` for anything."""
+        return None
 
     def ceiling(self, n_units: int, attacker: Attacker, profile: Profile = ()) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -143,6 +143,17 @@ class GaussianEmbedding(SwapMechanism):
             f"Gaussian noise: to the embedding of every token, normal noise of standard deviation "
             f"{self.sigma:g} is added; the answer is the class that most of the noisy versions are "
             "given. It certifies against substitutions by allowed words of as many tokens only."
+        )
+
+    @property
+    def substitutes(self) -> Callable[[str], Collection[str]] | None:
+        return self._unknown
+
+    @staticmethod
+    def _unknown(unit: str) -> Collection[str]:
+        raise ValueError(
+            f"which substitutes of {unit!r} keep the number of tokens, only the classifier knows: "
+            "a certificate of Gaussian noise alone cannot tell whether it covers a text"
         )
 
     def law(self, units: Sequence[str]) -> Law:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import islice
@@ -126,6 +126,10 @@ class SwapMechanism(TextMechanism):
     def allowed(self) -> AllowedSwaps:
         """The allowed swaps that the settings name."""
         return load_swaps(self.swaps, limit=self.limit, symmetric=self.symmetric)
+
+    @property
+    def substitutes(self) -> Callable[[str], Collection[str]] | None:
+        return self.allowed.of
 
     def dead_zone(self, n_units: int) -> bool:
         return n_units == 0
