@@ -12,22 +12,20 @@ from oracles import POSITIVE, worst_margins
 from word_noise import (
     CLAIMS,
     LOOSENED,
+    STRONG_SWAPS,
     SUBSTITUTE,
     Answers,
-    attacked_texts,
+    assert_answers_hold,
     noisy_law,
     radius_of,
     short_texts,
 )
 
-from robust_nlp.base_classifier import CallableClassifier
-from robust_nlp.certification.plan import ExactPlan, FixedPlan
 from robust_nlp.errors import DataError
 from robust_nlp.likelihood import RatioLevels, envelope, margin
 from robust_nlp.mechanisms import kernels
 from robust_nlp.mechanisms.kernels import ExponentialSubstitution, GivenDistances, worst_pairs
 from robust_nlp.settings import build, from_yaml, plain, to_yaml
-from robust_nlp.smoothing import SmoothedClassifier
 
 CHAIN = {"a": ["b"], "b": ["a", "c"], "c": ["b", "d"], "d": ["c"]}
 
@@ -316,29 +314,7 @@ def test_many_noisy_texts_are_sampled(monkeypatch):
 
 
 def test_certified_texts_keep_their_answer_under_every_attack():
-    swaps = {"good": ["great", "fine"], "great": ["superb"], "bad": ["poor"], "poor": ["awful"]}
-    mechanism = ExponentialSubstitution(swaps=swaps, epsilon=0.5)
-    scores = {"good": 2.0, "great": 1.0, "superb": 0.4, "fine": -0.7, "bad": -2, "poor": 0.3}
-
-    def score(texts):
-        sums = [sum(scores.get(w.lower().strip(",!"), 0.0) for w in t.split()) for t in texts]
-        return [[-s, s] for s in sums]
-
-    smoothed = SmoothedClassifier(CallableClassifier(score, ["bad", "good"]), mechanism)
-    texts = ["Good, great plot", "good BAD film", "Great! great, good", "fine fine poor"]
-    certified = smoothed.certify(texts, ExactPlan())
-    assert max(certificate.radius for certificate in certified) > 0
-    for text, certificate in zip(texts, certified, strict=True):
-        near = [
-            " ".join(other)
-            for other, swapped in attacked_texts(mechanism, text.split())
-            if swapped <= certificate.radius
-        ]
-        assert {c.predicted for c in smoothed.certify(near, ExactPlan())} == {certificate.predicted}
-    long = " ".join(texts)
-    assert smoothed.certify([long], FixedPlan(n_selection=50, n_estimation=200))[0].radius >= -1
-    with pytest.raises(ValueError, match="use a sequential or a fixed plan"):
-        smoothed.certify([long], ExactPlan())
+    assert_answers_hold(ExponentialSubstitution(swaps=STRONG_SWAPS, epsilon=0.5))
 
 
 # --- distances -----------------------------------------------------------------------------------

@@ -9,10 +9,18 @@ from collections import Counter
 import numpy as np
 import pytest
 from oracles import PROBABILITIES, worst_margin_by_programming
-from word_noise import CLAIMS, SUBSTITUTE, Answers, attacked_texts, noisy_law, radius_of
+from word_noise import (
+    CLAIMS,
+    STRONG_SWAPS,
+    SUBSTITUTE,
+    Answers,
+    assert_answers_hold,
+    noisy_law,
+    radius_of,
+)
 
 from robust_nlp.base_classifier import CallableClassifier
-from robust_nlp.certification.plan import ExactPlan, SequentialPlan
+from robust_nlp.certification.plan import ExactPlan
 from robust_nlp.errors import DataError, RecipeError
 from robust_nlp.likelihood import RatioLevels, envelope, margin
 from robust_nlp.mechanisms.synonyms import SynonymSmoothing, needed_margins, shares
@@ -281,27 +289,7 @@ def test_a_text_without_words_is_certified():
 
 
 def test_certified_texts_keep_their_answer_under_every_attack():
-    swaps = {"good": ["great", "fine"], "great": ["superb"], "bad": ["poor"], "poor": ["awful"]}
-    mechanism = SynonymSmoothing(swaps=swaps, max_size=3)
-    scores = {"good": 2.0, "great": 1.0, "superb": 0.4, "fine": -0.7, "bad": -2, "poor": 0.3}
-
-    def score(texts):
-        sums = [sum(scores.get(w.lower().strip(",!"), 0.0) for w in t.split()) for t in texts]
-        return [[-s, s] for s in sums]
-
-    smoothed = SmoothedClassifier(CallableClassifier(score, ["bad", "good"]), mechanism)
-    texts = ["Good, great plot", "good BAD film", "Great! great, good", "fine fine poor"]
-    certified = smoothed.certify(texts, ExactPlan())
-    assert max(certificate.radius for certificate in certified) > 0
-    for text, certificate in zip(texts, certified, strict=True):
-        near = [
-            " ".join(other)
-            for other, swapped in attacked_texts(mechanism, text.split())
-            if swapped <= certificate.radius
-        ]
-        assert {c.predicted for c in smoothed.certify(near, ExactPlan())} == {certificate.predicted}
-        sampled = smoothed.certify([text], SequentialPlan(max_votes=2_000))[0]
-        assert sampled.radius <= certificate.radius
+    assert_answers_hold(SynonymSmoothing(swaps=STRONG_SWAPS, max_size=3))
 
 
 def test_settings_survive_a_recipe():

@@ -7,7 +7,10 @@ from collections import defaultdict
 import pytest
 from oracles import POSITIVE, PROBABILITIES, worst_margins
 
+from robust_nlp.base_classifier import CallableClassifier
+from robust_nlp.certification.plan import ExactPlan, SequentialPlan
 from robust_nlp.mechanisms.base import ROUNDING
+from robust_nlp.smoothing import SmoothedClassifier
 
 SUBSTITUTE = frozenset({"substitute"})
 
@@ -75,3 +78,30 @@ def radius_of(mechanism, text, claim, radius=None):
     profile = mechanism.law(text).profile
     radius = radius or mechanism.radius
     return radius(p_a, p_b, n_units=len(text), attacker=SUBSTITUTE, profile=profile)
+
+
+#: Swaps for `assert_answers_hold`, whose words have scores of all strengths.
+STRONG_SWAPS = {"good": ["great", "fine"], "great": ["superb"], "bad": ["poor"], "poor": ["awful"]}
+
+
+def assert_answers_hold(mechanism) -> None:
+    """Certify some texts with `STRONG_SWAPS`, and every text within each radius."""
+    scores = {"good": 2.0, "great": 1.0, "superb": 0.4, "fine": -0.7, "bad": -2, "poor": 0.3}
+
+    def score(texts):
+        sums = [sum(scores.get(w.lower().strip(",!"), 0.0) for w in t.split()) for t in texts]
+        return [[-s, s] for s in sums]
+
+    smoothed = SmoothedClassifier(CallableClassifier(score, ["bad", "good"]), mechanism)
+    texts = ["Good, great plot", "good BAD film", "Great! great, good", "fine fine poor"]
+    certified = smoothed.certify(texts, ExactPlan())
+    assert max(certificate.radius for certificate in certified) > 0
+    for text, certificate in zip(texts, certified, strict=True):
+        near = [
+            " ".join(other)
+            for other, swapped in attacked_texts(mechanism, text.split())
+            if swapped <= certificate.radius
+        ]
+        assert {c.predicted for c in smoothed.certify(near, ExactPlan())} == {certificate.predicted}
+        sampled = smoothed.certify([text], SequentialPlan(max_votes=2_000))[0]
+        assert sampled.radius <= certificate.radius
