@@ -15,7 +15,7 @@ from robust_nlp.certification.certificates import Certificate, certificate_from_
 from robust_nlp.certification.engine import VoteRecord, cast_votes
 from robust_nlp.certification.plan import FixedPlan, SamplingPlan, SequentialPlan
 from robust_nlp.errors import ModelError, did_you_mean
-from robust_nlp.mechanisms import AnyMechanism, CombinedNoise, RandomMasking
+from robust_nlp.mechanisms import AnyMechanism
 from robust_nlp.mechanisms.base import FloatArray, TextMechanism
 from robust_nlp.threats import parse_attacker
 from robust_nlp.units import keyed_rng
@@ -230,9 +230,7 @@ class SmoothedClassifier:
 
 def resolve_mask(mechanism: TextMechanism, tokenizer: Any) -> TextMechanism:
     """Let masking write the tokenizer's mask token where it names no mask itself."""
-    if not isinstance(mechanism, RandomMasking | CombinedNoise) or mechanism.mask is not None:
-        return mechanism
-    if isinstance(mechanism, CombinedNoise) and mechanism.p_mask == 0.0:
+    if not mechanism.needs_mask:
         return mechanism
     mask = getattr(tokenizer, "mask_token", None)
     if mask is None:
@@ -240,7 +238,7 @@ def resolve_mask(mechanism: TextMechanism, tokenizer: Any) -> TextMechanism:
             "the tokenizer has no mask token; say what stands for a masked word, such as "
             'RandomMasking(p_mask=0.7, mask="_")'
         )
-    return dataclasses.replace(mechanism, mask=mask)
+    return dataclasses.replace(mechanism, mask=mask)  # type: ignore[call-arg]
 
 
 def mechanism_from_dict(values: dict[str, Any]) -> TextMechanism:

@@ -179,6 +179,11 @@ class TextMechanism(ABC):
         raise ValueError(f"{type(self).__name__} has no single rate of noise to draw anew")
 
     @property
+    def needs_mask(self) -> bool:
+        """Whether the field `mask` must still be told what stands for a masked unit."""
+        return False
+
+    @property
     def substitutes(self) -> Callable[[str], Collection[str]] | None:
         """What may replace a unit for the certificate to hold; `None` for anything."""
         return None

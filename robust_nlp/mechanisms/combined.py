@@ -165,9 +165,13 @@ class CombinedNoise(TextMechanism):
         return self.p_del + self.p_mask + self.p_substitute
 
     @property
+    def needs_mask(self) -> bool:
+        return self.p_mask > 0.0 and self.mask is None
+
+    @property
     def extra_units(self) -> tuple[str, ...]:
         """Units that the noise may add: the mask, then the vocabulary."""
-        if self.p_mask > 0.0 and self.mask is None:
+        if self.needs_mask:
             raise ValueError(
                 "CombinedNoise does not know which mask to write: give mask=..., or use it in a "
                 "SmoothedClassifier whose tokenizer has a mask token"

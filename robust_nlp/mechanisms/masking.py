@@ -116,6 +116,10 @@ class RandomMasking(LengthMechanism):
         return dataclasses.replace(self, p_mask=rate)
 
     @property
+    def needs_mask(self) -> bool:
+        return self.mask is None
+
+    @property
     def extra_units(self) -> tuple[str, ...]:
         if self.mask is None:
             raise ValueError(
