@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -29,8 +30,9 @@ class Split:
         labels: One class index a row; `None` for data without labels.
         label_names: Names of the classes by index; `None` for data without labels where nobody
             named the classes.
-        content_hash: Hash of all texts and labels, in order.
+        content_hash: Hash of all texts, labels and domains, in order.
         description: Where the rows come from, in words.
+        domains: One name of a domain a row, `None` where it is unknown; `None` for data without.
     """
 
     name: str
@@ -39,9 +41,68 @@ class Split:
     label_names: list[str] | None
     content_hash: str
     description: str
+    domains: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def rows(self, keep: Sequence[int], what: str) -> Split:
+        """Return a split of some of the rows.
+
+        Args:
+            keep: Row numbers, from 0.
+            what: Which rows they are, in words, for the description and for errors.
+
+        Raises:
+            DataError: If there are none.
+        """
+        where = f"{self.description}, {what}"
+        if not keep:
+            raise DataError(f"{where} (split {self.name!r}) has no rows")
+        texts = [self.texts[i] for i in keep]
+        labels = None if self.labels is None else [self.labels[i] for i in keep]
+        domains = None if self.domains is None else [self.domains[i] for i in keep]
+        return dataclasses.replace(
+            self,
+            texts=texts,
+            labels=labels,
+            domains=domains,
+            content_hash=_content_hash(texts, labels, domains),
+            description=where,
+        )
+
+    def only(self, domains: Sequence[str]) -> Split:
+        """Return the rows of some domains.
+
+        Raises:
+            DataError: If the data have no domains, or not one of these.
+        """
+        return self._of_domains(domains, True, f"domains {', '.join(domains)} only")
+
+    def without(self, domains: Sequence[str]) -> Split:
+        """Return the rows of all other domains, and those of none.
+
+        Raises:
+            DataError: If the data have no domains, or not one of these, or nothing is left.
+        """
+        return self._of_domains(domains, False, f"without the domains {', '.join(domains)}")
+
+    def _of_domains(self, names: Sequence[str], inside: bool, what: str) -> Split:
+        if self.domains is None:
+            raise DataError(
+                f"{self.description} (split {self.name!r}) has no domains; name their column with "
+                "`data.domain`"
+            )
+        known = {name for name in self.domains if name is not None}
+        for name in names:
+            if name not in known:
+                raise DataError(
+                    f"{self.description} (split {self.name!r}) has no domain {name!r}; available: "
+                    f"{', '.join(sorted(known))}.{did_you_mean(name, known)}"
+                )
+        chosen = set(names)
+        keep = [i for i, name in enumerate(self.domains) if (name in chosen) is inside]
+        return self.rows(keep, what)
 
 
 def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | None = None) -> Split:
@@ -77,13 +138,17 @@ def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | Non
             names=names,
             data_names=classes,
         )
+    domains = None
+    if data.domain is not None:
+        domains = [_domain(value) for value in columns[data.domain]]
     return Split(
         name=split,
         texts=texts,
         labels=labels,
         label_names=names,
-        content_hash=_content_hash(texts, labels),
+        content_hash=_content_hash(texts, labels, domains),
         description=description,
+        domains=domains,
     )
 
 
@@ -99,10 +164,19 @@ def _hub_columns(data: DataRecipe, split: str) -> tuple[str, Columns, list[str] 
         ) from error
     rows = splits[_check_split(split, splits, name)]
     _check_columns(data, rows.column_names, name)
-    wanted = [column for column in (data.text, data.pair, data.label) if column is not None]
-    feature = None if data.label is None else rows.features[data.label]
-    classes = list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
-    return name, {column: list(rows[column]) for column in wanted}, classes
+    wanted = [name for name in (data.text, data.pair, data.label, data.domain) if name is not None]
+    columns = {column: list(rows[column]) for column in wanted}
+
+    def names(column: str | None) -> list[str] | None:
+        feature = None if column is None else rows.features[column]
+        return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+    domains = names(data.domain)
+    if data.domain is not None and domains is not None:
+        columns[data.domain] = [
+            None if i is None or i < 0 else domains[i] for i in columns[data.domain]
+        ]
+    return name, columns, names(data.label)
 
 
 def _embedded_columns(path: str, split: str) -> Columns:
@@ -130,7 +204,7 @@ def _check_split(split: str, available: Iterable[Any], where: str) -> str:
 
 def _check_columns(data: DataRecipe, available: Iterable[str], where: str) -> None:
     names = list(available)
-    for name in (data.text, data.pair, data.label):
+    for name in (data.text, data.pair, data.label, data.domain):
         if name is not None and name not in names:
             hint = " For data without labels, write `label: null`." if name == data.label else ""
             raise DataError(
@@ -160,9 +234,20 @@ def _check_text(value: Any, where: str) -> None:
         ) from error
 
 
-def _content_hash(texts: list[Text], labels: list[int] | None) -> str:
+def _domain(value: Any) -> str | None:
+    """Name a domain; nothing, an empty text and a number that is none say no domain."""
+    if value is None or value == "" or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _content_hash(
+    texts: list[Text], labels: list[int] | None, domains: list[str | None] | None
+) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for row, text in enumerate(texts):
-        label = None if labels is None else labels[row]
-        digest.update(json.dumps([text, label]).encode() + b"\n")
+        entry: list[Any] = [text, None if labels is None else labels[row]]
+        if domains is not None:
+            entry.append(domains[row])
+        digest.update(json.dumps(entry).encode() + b"\n")
     return digest.hexdigest()

@@ -62,6 +62,9 @@ class DataRecipe:
         protected: Which text of a pair neither noise nor attacker touches.
         label: Column of the label (class indices from 0, or names that the model knows); `None`
             for data without labels.
+        domain: Column of the domain a row belongs to (a name or number), for training across
+            domains; empty entries belong to none.
+        hold_out: Domains that training and validation do not see.
     """
 
     path: str | None = None
@@ -72,8 +75,15 @@ class DataRecipe:
     pair: str | None = None
     protected: Literal["first", "second"] = "second"
     label: str | None = "label"
+    domain: str | None = None
+    hold_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.hold_out and self.domain is None:
+            raise ValueError(
+                f"hold_out={list(self.hold_out)} names domains; say with `domain` which column "
+                "holds them"
+            )
         if (self.path is None) == (self.files is None):
             raise ValueError(
                 "give either `path` (a Hub data set or embedded data) or `files` (split name to "
@@ -90,16 +100,22 @@ class ProjectionRecipe:
             `robust_nlp.training.projection`.
         collapse: Weight of the mean squared distance of allowed swaps, over the squared sigma of
             the noise, in the loss; at least 0.
+        filter: Strength, above 0, of a map in closed form that the table goes through first; see
+            `robust_nlp.training.swap_filter`. It needs a base that is fine-tuned already. `None`
+            starts from the table as it is.
     """
 
     rank: int | None = None
     collapse: float = 1.0
+    filter: float | None = None
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
         if not self.collapse >= 0.0:
             raise ValueError(f"collapse is a weight of at least 0; got {self.collapse!r}")
+        if self.filter is not None and not 0.0 < self.filter < float("inf"):
+            raise ValueError(f"filter is a strength above 0; got {self.filter!r}")
         _check_at_least_one(self, "rank")
 
 

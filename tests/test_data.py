@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -219,3 +220,52 @@ def test_classes_are_named_as_the_labels_name_them(values, names):
 def test_a_label_that_is_no_class_is_refused(values, names, message):
     with pytest.raises(DataError, match=message):
         class_indices(values, "here", names=names)
+
+
+def domain_file(tmp_path):
+    rows = [("a", 0, "books"), ("b", 1, "dvd"), ("c", 0, None), ("d", 1, "books"), ("e", 0, "")]
+    lines = [json.dumps({"text": t, "label": y, "domain": d}) for t, y, d in rows]
+    path = tmp_path / "train.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    return DataRecipe(files={"train": str(path)}, domain="domain")
+
+
+def test_domains_are_read_and_chosen(tmp_path):
+    split = load_split(domain_file(tmp_path), "train")
+    assert split.domains == ["books", "dvd", None, "books", None]
+    books = split.only(["books"])
+    assert (books.texts, books.labels, books.domains) == (["a", "d"], [0, 1], ["books"] * 2)
+    rest = split.without(["books"])
+    assert (rest.texts, rest.domains) == (["b", "c", "e"], ["dvd", None, None])
+    assert len({split.content_hash, books.content_hash, rest.content_hash}) == 3
+    assert "without the domains books" in rest.description
+
+
+def test_domains_are_part_of_the_content(tmp_path):
+    recipe = domain_file(tmp_path)
+    with_domains = load_split(recipe, "train")
+    without = load_split(dataclasses.replace(recipe, domain=None), "train")
+    assert without.domains is None
+    assert with_domains.content_hash != without.content_hash
+
+
+def test_domain_numbers_are_names(tmp_path):
+    path = tmp_path / "train.csv"
+    path.write_text("text,label,domain\na,0,3\nb,1,4\nc,1,\n")
+    split = load_split(DataRecipe(files={"train": str(path)}, domain="domain"), "train")
+    assert split.domains == ["3", "4", None]
+
+
+def test_unknown_domains_are_named(tmp_path):
+    recipe = domain_file(tmp_path)
+    split = load_split(recipe, "train")
+    with pytest.raises(DataError, match=r"no domain 'book'; available: books, dvd.*books"):
+        split.without(["book"])
+    with pytest.raises(DataError, match="has no rows"):
+        split.only(["books"]).without(["books"])
+    with pytest.raises(DataError, match="has no domains"):
+        load_split(dataclasses.replace(recipe, domain=None), "train").only(["books"])
+    with pytest.raises(DataError, match="no column 'domian'"):
+        load_split(dataclasses.replace(recipe, domain="domian"), "train")
+    with pytest.raises(ValueError, match="say with `domain`"):
+        DataRecipe(path="some/data", hold_out=("books",))

@@ -57,6 +57,7 @@ class EmbeddingNoiseCollator(NoisyCollator):
     ) -> None:
         super().__init__(tokenizer, mechanism, **settings)
         self._allowed = mechanism.allowed if with_swaps else None
+        self.special_ids = frozenset(tokenizer.all_special_ids)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         rows = [(example, draw) for draw in range(self.draws) for example in examples]

@@ -27,6 +27,7 @@ from robust_nlp.training.collators import NoiseEpoch, NoisyCollator
 from robust_nlp.training.gaussian import EmbeddingNoise, EmbeddingNoiseCollator
 from robust_nlp.training.projection import fold, project
 from robust_nlp.training.selection import Selection
+from robust_nlp.training.swap_filter import shrink_swaps
 from robust_nlp.training.trainer import NoisyTrainer
 
 
@@ -68,15 +69,9 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
         "protected": base.protected,
     }
     noise: EmbeddingNoise | None = None
+    collator: NoisyCollator
     if isinstance(mechanism, GaussianEmbedding):
-        collapse = 0.0
-        if options.projection is not None:
-            collapse = options.projection.collapse
-            project(base.model, rank=options.projection.rank, seed=recipe.seed)
-        noise = EmbeddingNoise(base.model, sigma=mechanism.sigma, collapse=collapse)
-        collator: NoisyCollator = EmbeddingNoiseCollator(
-            base.tokenizer, mechanism, with_swaps=collapse > 0.0, **collate
-        )
+        collator, noise = _embedding_noise(recipe, base, mechanism, collate, examples(train))
     elif options.projection is not None:
         raise RecipeError(
             "train.projection is a map of embeddings under noise: it needs a mechanism of kind "
@@ -147,6 +142,28 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
         "best_step": trainer.state.best_global_step,
         "history": trainer.state.log_history,
     }
+
+
+def _embedding_noise(
+    recipe: Recipe,
+    base: HuggingFaceClassifier,
+    mechanism: GaussianEmbedding,
+    collate: dict[str, Any],
+    rows: list[dict[str, Any]],
+) -> tuple[EmbeddingNoiseCollator, EmbeddingNoise]:
+    """Prepare a model for noise on its embeddings, with a projection if the recipe has one."""
+    projection, collapse = recipe.train.projection, 0.0
+    if projection is not None:
+        collapse = projection.collapse
+        if projection.filter is not None:
+            reader = EmbeddingNoiseCollator(base.tokenizer, mechanism, with_swaps=True, **collate)
+            strength = projection.filter
+            shrink_swaps(base.model, reader, rows, strength=strength, seed=recipe.seed)
+        project(base.model, rank=projection.rank, seed=recipe.seed)
+    collator = EmbeddingNoiseCollator(
+        base.tokenizer, mechanism, with_swaps=collapse > 0.0, **collate
+    )
+    return collator, EmbeddingNoise(base.model, sigma=mechanism.sigma, collapse=collapse)
 
 
 def examples(split: Split) -> list[dict[str, Any]]:
