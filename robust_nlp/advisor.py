@@ -35,6 +35,8 @@ class Advice:
         ceilings: By the attacker's name, the radius that votes of one mind would give the median
             text; half of the texts can never have more. Found on `CEILING_TEXTS` of them.
         no_radius: Share of these that cannot have a radius above 0 against the first attacker.
+        no_swaps: Share of these in which no word has an allowed substitute; 0 where anything may
+            stand in for anything.
         dead_zone: Share of texts whose answer is the same for all texts of their length.
         exact: Share of texts whose noisy versions the plan classifies one and all, so that their
             certificates have no failure probability.
@@ -47,6 +49,7 @@ class Advice:
     texts: int
     ceilings: dict[str, int]
     no_radius: float
+    no_swaps: float
     dead_zone: float
     exact: float
     refused: float
@@ -91,6 +94,7 @@ def advise(
         texts=len(texts),
         ceilings={name: int(np.median(radii)) for name, radii in ceilings.items()},
         no_radius=float(np.mean(ceilings[attacker_name(attackers[0])] < 1)),
+        no_swaps=float(np.mean([mechanism.swappable(law.profile) == 0 for law in some])),
         dead_zone=float(share @ [mechanism.dead_zone(int(n)) for n in lengths]),
         exact=float(share @ [cost.exact for cost in costs]),
         refused=float(share @ [cost.refused for cost in costs]),
@@ -112,6 +116,11 @@ def cautions(advice: Advice) -> list[str]:
         lines.append(
             f"{advice.no_radius:.0%} {texts} cannot have a certified radius above 0 against "
             f"{attacker}, however the votes fall: the noise is too weak"
+        )
+    if advice.no_swaps > TELLING_SHARE:
+        lines.append(
+            f"{advice.no_swaps:.0%} {texts} have no word with an allowed substitute: their "
+            "certificates are about nothing, and are counted apart in reports"
         )
     if advice.dead_zone > TELLING_SHARE:
         lines.append(

@@ -114,13 +114,12 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
     run = RunDirectory(output)
     if not fresh:
         run.check(recipe, stage="train")
-    split = load_split(recipe.data, recipe.train.train_split)
+    split, validation = training_splits(recipe)
     names = split.label_names
-    validation = load_split(recipe.data, recipe.train.validation_split, label_names=names)
-    data = {part.name: part.content_hash for part in (split, validation)}
+    data = _data_hashes(recipe, split, validation, noise=recipe.train.noise)
     if not fresh:
-        before = run.manifest().get("stages", {}).get("train", {}).get("data", data)
-        if before != data:
+        before = run.manifest().get("stages", {}).get("train", {}).get("data", {})
+        if before != {name: data.get(name) for name in before}:
             raise RunMismatchError(
                 f"{run.path} holds a training on other data (content hashes {before} in the run, "
                 f"{data} now). Use --fresh to start again, or choose another --output."
@@ -144,6 +143,23 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
         host = environment.host(environment.device_name(str(state.device)))
         run.update_manifest(labels=names, host=host, stages={"train": stage})
     return run
+
+
+def training_splits(recipe: Recipe) -> tuple[Split, Split]:
+    """Read the texts of training and of validation, without the domains that are held out.
+
+    Raises:
+        DataError: If they cannot be read, or nothing is left.
+    """
+    data, options = recipe.data, recipe.train
+    split = load_split(data, options.train_split)
+    validation = load_split(data, options.validation_split, label_names=split.label_names)
+    unseen = [*data.hold_out, *data.validate_on]
+    if unseen:
+        split = split.without(unseen)
+    if data.validate_on:
+        return split, validation.only(data.validate_on)
+    return split, validation.without(data.hold_out) if data.hold_out else validation
 
 
 def train_denoiser(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDirectory:
@@ -184,10 +200,10 @@ def train_denoiser(recipe: Recipe, output: str | Path, *, fresh: bool = False) -
     data = dataclasses.replace(recipe.data, label=labelled)
     split = load_split(data, options.train_split, label_names=names)
     validation = load_split(data, options.validation_split, label_names=names)
-    hashes = {part.name: part.content_hash for part in (split, validation)}
+    hashes = _data_hashes(recipe, split, validation)
     if not fresh:
-        before = run.manifest().get("stages", {}).get("train_denoiser", {}).get("data", hashes)
-        if before != hashes:
+        before = run.manifest().get("stages", {}).get("train_denoiser", {}).get("data", {})
+        if before != {name: hashes.get(name) for name in before}:
             raise RunMismatchError(
                 f"{run.path} holds a denoiser trained on other data (content hashes {before} in "
                 f"the run, {hashes} now). Use --fresh to start again, or choose another --output."
@@ -408,9 +424,17 @@ def _identify(
             "max_length": base.max_length,
             "content_hash": _classifier_hash(base),
         },
+        **recipe.mechanism.contents(),
     )
     host = environment.host(environment.device_name(str(base.model.device)))
     run.update_manifest(labels=classifier.labels, host=host)
+
+
+def _data_hashes(recipe: Recipe, *splits: Split, noise: bool = True) -> dict[str, str]:
+    """Tell data apart that a training depends on: its splits, and what its noise reads."""
+    contents = recipe.mechanism.contents() if noise else {}
+    read = {name: content["content_hash"] for name, content in contents.items()}
+    return {split.name: split.content_hash for split in splits} | read
 
 
 def _classifier_hash(base: Any) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from robust_nlp.certification.plan import most_votes
 from robust_nlp.errors import DataError
 from robust_nlp.recipe import Recipe
-from robust_nlp.reporting import breakdown, facts, words
+from robust_nlp.reporting import besides, breakdown, facts, words
 from robust_nlp.reporting.html import render
 from robust_nlp.reporting.summary import summary
 from robust_nlp.reporting.terminal import terminal_table
@@ -135,7 +135,9 @@ class RobustnessReport:
             "classes": breakdown.by_class(texts, labels, attacker=names[0], radius=telling),
             "most_stable": [breakdown.quote(each, labels, with_text=quoted) for each in stable],
             "most_fragile": [breakdown.quote(each, labels, with_text=quoted) for each in fragile],
-            "frontiers": breakdown.frontiers(
+            "details": besides.details(texts, mechanism),
+            "detail_names": dict(mechanism.detail_names),
+            "frontiers": besides.frontiers(
                 texts, mechanism, labels, attacker=names[0], with_text=quoted
             ),
             "cost": facts.cost_facts(texts, most_votes(recipe.certify.plan), stage),
@@ -153,15 +155,17 @@ class RobustnessReport:
     def _methods(self) -> dict[str, Any]:
         """Say how the numbers came about."""
         recipe, plan = self.recipe, self.recipe.certify.plan
+        settings = recipe.mechanism.to_dict()
         return {
-            "edit": words.EDIT[recipe.mechanism.unit],
+            "edit": words.describe_edit(self.texts[0].first.threat),
             "attacker": words.ATTACKER,
-            "not_covered": list(words.NOT_COVERED),
+            "not_covered": [*recipe.mechanism.not_covered, *words.NOT_COVERED],
             "noise": recipe.mechanism.description
             + ("" if recipe.denoiser is None else f" {recipe.denoiser.description}"),
             "dead_zone": words.describe_dead_zone(recipe.mechanism),
             "votes": words.describe_plan(plan),
-            "mechanism": recipe.mechanism.to_dict(),
+            "mechanism": settings,
+            "read": {name: self.manifest[name] for name in settings if name in self.manifest},
             "plan": {"kind": plan.kind, **dataclasses.asdict(plan)},
             "seed": recipe.seed,
             "model": dataclasses.asdict(recipe.model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,9 +10,11 @@ from typing import Any, TypeVar
 from robust_nlp.advisor import advise, cautions, text_units
 from robust_nlp.base_classifier import Text
 from robust_nlp.data import Split, load_split
+from robust_nlp.denoising.checkpoint import check_checkpoint
+from robust_nlp.denoising.settings import MaskedLMSettings
 from robust_nlp.embedded import resolve_base
-from robust_nlp.errors import ModelError, RobustNLPError
-from robust_nlp.pipeline import classifier_source
+from robust_nlp.errors import ModelError, RecipeError, RobustNLPError
+from robust_nlp.pipeline import classifier_source, denoiser_source
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import resolve_mask
@@ -23,9 +26,11 @@ T = TypeVar("T")
 def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
     """Look for what would stop a recipe or disappoint, without training or voting.
 
-    Looked at are: tokenizer and configuration of the classifier; the splits with their columns
-    and values; labels against the classifier's head; the mask; arguments of training, where the
-    recipe starts from a model without a head; ceilings and dead zones. Weights are not loaded.
+    Looked at are: tokenizer and configuration of the classifier and of the denoiser, their kinds,
+    heads, masks and lengths; the splits with their columns and values; labels against the
+    classifier's head; arguments of training, where the recipe starts from a model without a head;
+    files that the mechanism reads; ceilings, dead zones, and texts with nothing to swap. Weights
+    are not loaded.
 
     Args:
         recipe: The experiment.
@@ -50,9 +55,13 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
         attempt(lambda: resolve_mask(recipe.mechanism, tokenizer))
         if names is None:
             names = attempt(lambda: _check_training(recipe))
+    if recipe.denoiser is not None:
+        attempt(lambda: _check_denoiser(recipe, run, tokenizer))
+    read = attempt(recipe.mechanism.contents)
     split = attempt(lambda: load_split(recipe.data, recipe.certify.split, label_names=names))
-    if split is not None and (tokenizer is not None or recipe.mechanism.unit != "token"):
-        findings += _cautions(recipe, split, tokenizer)
+    known = tokenizer is not None or recipe.mechanism.unit != "token"
+    if split is not None and known and read is not None:
+        findings += attempt(lambda: _cautions(recipe, split, tokenizer)) or []
     return findings
 
 
@@ -95,6 +104,33 @@ def _check_training(recipe: Recipe) -> list[str] | None:
     names = training.label_names
     load_split(recipe.data, recipe.train.validation_split, label_names=names)
     return names
+
+
+def _check_denoiser(recipe: Recipe, run: RunDirectory | None, tokenizer: Any) -> None:
+    """Check the denoiser's checkpoint, and what its training needs where it must be trained."""
+    settings = recipe.denoiser
+    if settings is None:
+        return
+    path = None if run is None else denoiser_source(run)
+    found = check_checkpoint(settings, recipe.mechanism, path=path)
+    if found.trained or not isinstance(settings, MaskedLMSettings):
+        return
+    from robust_nlp.denoising.run import check_training
+
+    options = settings.train
+    guided = options.stability > 0.0 or options.classification > 0.0
+    if guided and tokenizer is not None and tokenizer.get_vocab() != found.tokenizer.get_vocab():
+        raise RecipeError(
+            "denoiser.train: stability and classification feed embeddings to the classifier, which "
+            "needs the very tokenizer of the denoiser; take another denoiser, or reconstruct alone"
+        )
+    data = dataclasses.replace(
+        recipe.data, label=recipe.data.label if options.classification > 0.0 else None
+    )
+    train, validation = (
+        load_split(data, name) for name in (options.train_split, options.validation_split)
+    )
+    check_training(settings, recipe, train, validation, found.tokenizer)
 
 
 def _cautions(recipe: Recipe, split: Split, tokenizer: Any) -> list[str]:

@@ -18,7 +18,14 @@ from robust_nlp.certification.certificates import (
 from robust_nlp.certification.confidence import lower_confidence_bound
 from robust_nlp.certification.sequential import sequential_lower_bound
 from robust_nlp.certification.votes import VoteCounts
-from robust_nlp.mechanisms import AdaptiveDeletion, RandomizedDeletion, RandomMasking
+from robust_nlp.mechanisms import (
+    AdaptiveDeletion,
+    ExponentialSubstitution,
+    GaussianEmbedding,
+    RandomizedDeletion,
+    RandomMasking,
+    SynonymSmoothing,
+)
 from robust_nlp.threats import ATTACKERS, ThreatModel, attacker_name, parse_attacker
 
 DELETION = RandomizedDeletion(p_del=0.9)
@@ -374,6 +381,46 @@ def test_masked_votes_give_a_hamming_radius():
     # Changing half of the six masked texts makes a tie: shown by the law itself.
     laws = masking_law(tuple("abcdef"), 1), masking_law(tuple("xyzdef"), 1)
     assert math.fsum(p for z, p in laws[1].items() if z in laws[0]) == pytest.approx(0.5)
+
+
+# --- certificates of limited substitutes ----------------------------------------------------------
+
+SWAPS = {"swaps": {"good": ["fine"], "bad": ["poor"]}}
+SWAPPING = {
+    "synonyms": (SynonymSmoothing(**SWAPS, sets="nearest"), [0.9, 0.9]),
+    "exponential": (ExponentialSubstitution(**SWAPS, epsilon=1.0), [0.5, 0.5, 0.45, 0.55]),
+    "gaussian": (GaussianEmbedding(**SWAPS, sigma=1.0), [0.5]),
+}
+
+
+@pytest.mark.parametrize("name", SWAPPING)
+@pytest.mark.parametrize("words", list(itertools.product([False, True], repeat=3)))
+def test_certificates_say_whether_they_cover_all_swaps_or_none(name, words):
+    """All swaps are covered where the radius of a text of nothing but these words is full."""
+    mechanism, entry = SWAPPING[name]
+    profile = tuple(tuple(entry) if swapped else () for swapped in words)
+    only = tuple(filter(None, profile))
+    for right in range(500, 1001, 20):
+        votes = fixed_votes((right, 1000 - right), n_units=3)
+        votes = dataclasses.replace(votes, profile=profile)
+        certificate = certificate_from_votes(votes, mechanism, alpha=0.01, attacker="substitute")
+        few = dataclasses.replace(votes, n_units=len(only), profile=only)
+        alone = certificate_from_votes(few, mechanism, alpha=0.01, attacker="substitute")
+        assert certificate.swappable == len(only)
+        assert certificate.vacuous == (not only)
+        assert certificate.covers_all_swaps == (bool(only) and alone.radius == len(only))
+    assert certificate.covers_all_swaps == any(words)
+
+
+def test_certificates_about_nothing_say_so():
+    mechanism = SynonymSmoothing(**SWAPS)
+    votes = dataclasses.replace(fixed_votes((990, 10), n_units=2), profile=((), ()))
+    nothing = certificate_from_votes(votes, mechanism, alpha=0.01, attacker="substitute")
+    assert nothing.radius == 2
+    assert str(nothing).endswith("alpha 0.01, nothing to swap)")
+    free = certificate_from_votes(votes, DELETION, alpha=0.01)
+    assert (free.swappable, free.vacuous, free.covers_all_swaps) == (None, False, False)
+    assert "nothing to swap" not in str(free)
 
 
 # --- certified accuracy --------------------------------------------------------------------------

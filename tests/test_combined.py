@@ -442,7 +442,7 @@ def test_settings_outside_their_range_are_refused(settings, message):
 
 def test_a_mask_is_needed_only_where_units_are_masked():
     with pytest.raises(ValueError, match=r"which mask to write: give mask=\.\.\."):
-        CombinedNoise(p_mask=0.5).law(["a"])
+        CombinedNoise(p_mask=0.5).law(["a"]).extra_units  # noqa: B018
     assert CombinedNoise(p_del=0.5).law(["a"]).extra_units == ()
     assert CombinedNoise(p_del=0.5, mask="_").law(["a"]).extra_units == ()
 

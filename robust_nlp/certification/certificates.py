@@ -52,6 +52,8 @@ class Certificate:
         dead_zone: Whether all texts of this length have the same answer by necessity: the radius
             is then true and says nothing about the text.
         top: The leading class, also on abstention.
+        swappable: How many units have a substitute that is covered, where substitutes are limited
+            to allowed ones; `None` where anything may stand in for anything.
         details: By name, what the mechanism proves besides; see `TextMechanism.details`. Empty on
             abstention.
     """
@@ -67,12 +69,25 @@ class Certificate:
     ceiling: int
     dead_zone: bool
     top: int
+    swappable: int | None = None
     details: dict[str, float] = field(default_factory=dict, hash=False)
 
     @property
     def abstains(self) -> bool:
         """Whether no class is predicted."""
         return self.predicted is None
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether no unit has a substitute that is covered: a radius is then about nothing."""
+        return self.swappable == 0
+
+    @property
+    def covers_all_swaps(self) -> bool:
+        """Whether the answer stands however many units are replaced, and at least one can be."""
+        if self.radius is None or not self.swappable:
+            return False
+        return self.radius >= self.swappable
 
     def covers(self, clean: Sequence[str], attacked: Sequence[str]) -> bool:
         """Tell whether an attacked text, as units, lies within the certified radius."""
@@ -85,7 +100,8 @@ class Certificate:
             answer = f"class {self.predicted}, radius {self.radius} {self.threat.name}"
         doubt = "exact" if self.alpha == 0.0 else f"alpha {self.alpha:g}"
         dead = ", dead zone" if self.dead_zone else ""
-        return f"Certificate({answer}; p >= {self.p_lower:.4f}, {doubt}{dead})"
+        empty = ", nothing to swap" if self.vacuous and not self.dead_zone else ""
+        return f"Certificate({answer}; p >= {self.p_lower:.4f}, {doubt}{dead}{empty})"
 
 
 def bounds_from_votes(votes: VoteCounts, *, alpha: float) -> Bounds:
@@ -179,6 +195,7 @@ def certificate_from_votes(
         ceiling=mechanism.ceiling(votes.n_units, moves, votes.profile),
         dead_zone=mechanism.dead_zone(votes.n_units),
         top=votes.top,
+        swappable=mechanism.swappable(votes.profile),
         details=details,
     )
 

@@ -9,6 +9,8 @@ from robust_nlp.mechanisms.adaptive import AdaptiveDeletion
 from robust_nlp.mechanisms.base import TextMechanism
 from robust_nlp.mechanisms.combined import CombinedNoise
 from robust_nlp.mechanisms.deletion import RandomizedDeletion
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
+from robust_nlp.mechanisms.masking import RandomMasking
 
 #: Most masks per gap that a mechanism calls for by itself: a model fills long runs at random.
 MOST_MASKS = 1.0
@@ -29,6 +31,18 @@ def default_gap_masks(mechanism: TextMechanism) -> float:
     if isinstance(mechanism, RandomizedDeletion | CombinedNoise):
         return min(MOST_MASKS, mechanism.p_del / (1.0 - mechanism.p_del))
     return 0.0
+
+
+def has_slots(mechanism: TextMechanism, gap_masks: float) -> bool:
+    """Tell whether noisy texts leave anything to fill in: masks, gaps, or vectors near no word.
+
+    Args:
+        mechanism: The noise.
+        gap_masks: Masks to insert in each gap, on average.
+    """
+    if isinstance(mechanism, CombinedNoise) and mechanism.p_mask > 0.0:
+        return True
+    return gap_masks > 0.0 or isinstance(mechanism, RandomMasking | GaussianEmbedding)
 
 
 def gap_counts(n_words: int, gap_masks: float) -> list[int]:

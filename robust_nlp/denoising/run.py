@@ -28,6 +28,9 @@ from robust_nlp.training.collators import NoiseEpoch
 from robust_nlp.training.run import last_checkpoint
 from robust_nlp.training.selection import answers
 
+#: Texts that are tried before a training.
+CHECKED = 8
+
 #: Folder of a trained denoiser in a run directory, and of its training.
 FOLDER, WORK = "denoiser", "denoiser-training"
 
@@ -122,6 +125,37 @@ def train_denoiser(
         "best_step": trainer.state.best_global_step,
         "history": trainer.state.log_history,
     }
+
+
+def check_training(
+    settings: MaskedLMSettings, recipe: Recipe, train: Split, validation: Split, tokenizer: Any
+) -> None:
+    """Look for what would stop the training of a denoiser, without any model.
+
+    Args:
+        settings: The denoiser, and how it is trained.
+        recipe: The experiment.
+        train: Texts to train on.
+        validation: Texts that choose the checkpoint.
+        tokenizer: Tokenizer of the denoiser.
+
+    Raises:
+        RecipeError: If an argument is wrong, or the denoiser cannot be trained under the noise.
+        DataError: If labels are missing, or texts are pairs where they must not be.
+        ModelError: If the tokenizer has no mask or pad token.
+    """
+    _arguments(recipe, settings.train, Path())
+    collator = FillCollator(
+        tokenizer,
+        recipe.mechanism,
+        gap_masks=gap_masks_of(settings, recipe.mechanism),
+        max_length=settings.max_length or int(min(tokenizer.model_max_length, 512)),
+        seed=recipe.seed,
+        protected=recipe.data.protected,
+    )
+    for split in (train, validation):
+        rows = _examples(split, settings.train, None, fixed=True)
+        collator(rows[:CHECKED])
 
 
 class DenoiserTrainer(Trainer):

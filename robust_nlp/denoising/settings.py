@@ -186,40 +186,35 @@ def load_denoiser(
         ModelError: If it cannot be loaded, or needs training first.
     """
     source, revision = str(path or settings.model), None if path else settings.revision
+    kind, arguments = denoiser_class(settings, mechanism)
+    denoiser: Denoiser = kind.from_pretrained(source, revision=revision, device=device, **arguments)
+    return denoiser
+
+
+def denoiser_class(
+    settings: AnyDenoiserSettings, mechanism: TextMechanism
+) -> tuple[Any, dict[str, Any]]:
+    """Return the class of the denoiser that settings describe, and its arguments.
+
+    Args:
+        settings: What the recipe says.
+        mechanism: The noise; see `load_denoiser`.
+    """
+    names = ["fills", "temperature", "seed", "batch_tokens"]
     if isinstance(settings, MaskedLMSettings):
         from robust_nlp.denoising.masked_lm import MaskedLMDenoiser
 
-        return MaskedLMDenoiser.from_pretrained(
-            source,
-            revision=revision,
-            gap_masks=gap_masks_of(settings, mechanism),
-            fills=settings.fills,
-            rounds=settings.rounds,
-            temperature=settings.temperature,
-            seed=settings.seed,
-            max_length=settings.max_length,
-            batch_tokens=settings.batch_tokens,
-            device=device,
-        )
-    from robust_nlp.denoising import generative
+        kind: Any = MaskedLMDenoiser
+        names += ["rounds", "max_length"]
+        more = {"gap_masks": gap_masks_of(settings, mechanism)}
+    else:
+        from robust_nlp.denoising import generative
 
-    kinds = {
-        "seq2seq": generative.Seq2SeqDenoiser,
-        "causal_lm": generative.CausalLMDenoiser,
-    }
-    denoiser: Denoiser = kinds[settings.kind].from_pretrained(
-        source,
-        revision=revision,
-        prompt=settings.prompt,
-        mask=settings.mask,
-        max_new_tokens=settings.max_new_tokens,
-        fills=settings.fills,
-        temperature=settings.temperature,
-        seed=settings.seed,
-        batch_tokens=settings.batch_tokens,
-        device=device,
-    )
-    return denoiser
+        kinds = {"seq2seq": generative.Seq2SeqDenoiser, "causal_lm": generative.CausalLMDenoiser}
+        kind = kinds[settings.kind]
+        names += ["prompt", "mask", "max_new_tokens"]
+        more = {}
+    return kind, {name: getattr(settings, name) for name in names} | more
 
 
 def gap_masks_of(settings: MaskedLMSettings, mechanism: TextMechanism) -> float:

@@ -5,6 +5,7 @@ from robust_nlp.mechanisms.bag import BagDeletion
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
+    EditBudget,
     Law,
     LengthMechanism,
     Profile,
@@ -13,7 +14,6 @@ from robust_nlp.mechanisms.base import (
 )
 from robust_nlp.mechanisms.combined import CombinedNoise
 from robust_nlp.mechanisms.deletion import (
-    EditBudget,
     RandomizedDeletion,
     dead_zone_length,
     deletion_frontier,

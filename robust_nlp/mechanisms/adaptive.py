@@ -9,8 +9,15 @@ from typing import ClassVar
 import numpy as np
 from scipy.stats import binom
 
-from robust_nlp.mechanisms.base import NO_RADIUS, FloatArray, IntArray, Profile, believed
-from robust_nlp.mechanisms.deletion import DeletionLaw, EditBudget
+from robust_nlp.mechanisms.base import (
+    NO_RADIUS,
+    EditBudget,
+    FloatArray,
+    IntArray,
+    Profile,
+    believed,
+)
+from robust_nlp.mechanisms.deletion import DeletionLaw
 from robust_nlp.threats import Attacker
 
 #: Radii are searched up to here; a text this safe is reported with this radius.

@@ -13,6 +13,7 @@ from scipy.special import perm
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
+    EditBudget,
     IntArray,
     Profile,
     Strata,
@@ -20,7 +21,6 @@ from robust_nlp.mechanisms.base import (
 )
 from robust_nlp.mechanisms.deletion import (
     DeletionLaw,
-    EditBudget,
     check_rate,
     deletion_frontier,
     deletion_radius,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,14 @@ DEFAULT_ATTACKERS = ("insert+delete+substitute", "substitute", "insert", "delete
 
 #: The radius of a bound that does not even fix the answer on the clean text itself.
 NO_RADIUS = -1
+
+
+class EditBudget(NamedTuple):
+    """How many moves of each kind an attacker makes, from clean to attacked."""
+
+    insertions: int
+    deletions: int
+    substitutions: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,10 @@ class TextMechanism(ABC):
     shown: ClassVar[tuple[str, ...]] = DEFAULT_ATTACKERS
     #: Whether a noisy text has a unit, such as a mask, in every place of the text.
     keeps_length: ClassVar[bool] = False
+    #: What `details` returns, by name, in words for reports.
+    detail_names: ClassVar[Mapping[str, str]] = {}
+    #: What certificates leave out, besides what every certificate does, in words for reports.
+    not_covered: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -188,9 +200,51 @@ class TextMechanism(ABC):
         """What may replace a unit for the certificate to hold; `None` for anything."""
         return None
 
+    def swappable(self, profile: Profile) -> int | None:  # noqa: ARG002
+        """Return how many units have a substitute that is covered; `None` where anything is one.
+
+        A text in which none has is certified against nothing, whatever its radius.
+
+        Args:
+            profile: The profile of the text's law.
+        """
+        return None
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        """Return what settings name without holding it, such as a file, by the name of the setting.
+
+        Each entry is ready for a manifest: `source`, what the setting says, and `content_hash`, a
+        key of what is read there, equal on all machines.
+
+        Raises:
+            DataError: If it cannot be read.
+        """
+        return {}
+
     def ceiling(self, n_units: int, attacker: Attacker, profile: Profile = ()) -> int:
         """Return the radius that votes of one mind, without sampling error, would give."""
         return _ceiling(self, n_units, attacker, profile)
+
+    def frontier(
+        self,
+        p_lower: float,  # noqa: ARG002
+        p_runner_up: float,  # noqa: ARG002
+        *,
+        n_units: int,  # noqa: ARG002
+        attacker: Attacker,  # noqa: ARG002
+    ) -> list[EditBudget]:
+        """List the largest safe mixes of moves, where certificates tell mixes apart; else none.
+
+        Every budget that is, move by move, at most one of the returned budgets leaves the smoothed
+        answer as it is.
+
+        Args:
+            p_lower: Lower bound of the probability of the predicted class, in `[0, 1]`.
+            p_runner_up: Upper bound of the probability of every other class, in `[0, 1]`.
+            n_units: Number of units of the clean text.
+            attacker: The attacker's moves; the others stay at zero.
+        """
+        return []
 
     def details(
         self,
@@ -200,7 +254,10 @@ class TextMechanism(ABC):
         n_units: int,  # noqa: ARG002
         profile: Profile = (),  # noqa: ARG002
     ) -> dict[str, float]:
-        """Return, by name, what bounds that fix the answer prove besides the radius."""
+        """Return, by name, what bounds that fix the answer prove besides the radius.
+
+        What a name means, `detail_names` says.
+        """
         return {}
 
     def check_attacker(self, attacker: Attacker) -> None:

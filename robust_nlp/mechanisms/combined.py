@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy.stats import binom
@@ -17,6 +18,7 @@ from robust_nlp.likelihood import RatioLevels
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
+    EditBudget,
     FloatArray,
     IntArray,
     Law,
@@ -25,7 +27,6 @@ from robust_nlp.mechanisms.base import (
     TextMechanism,
     believed,
 )
-from robust_nlp.mechanisms.deletion import EditBudget
 from robust_nlp.threats import ALL_EDITS, Attacker, Move
 
 #: Moves of one kind are searched up to here; a text this safe is reported with this radius.
@@ -179,6 +180,13 @@ class CombinedNoise(TextMechanism):
         masks = (self.mask,) if self.mask is not None and self.p_mask > 0.0 else ()
         return masks + self._words()
 
+    def contents(self) -> dict[str, dict[str, Any]]:
+        words = self._words()
+        if not words or not isinstance(self.vocabulary, str):
+            return {}
+        key = hashlib.blake2b("\n".join(words).encode(), digest_size=16).hexdigest()
+        return {"vocabulary": {"source": self.vocabulary, "words": len(words), "content_hash": key}}
+
     def law(self, units: Sequence[str]) -> Law:
         return CombinedLaw(self, len(units))
 
@@ -309,13 +317,12 @@ class CombinedLaw(Law):
 
     def __init__(self, mechanism: CombinedNoise, n_units: int) -> None:
         self.n_units = n_units
-        self.extra_units = mechanism.extra_units
-        masks = int(mechanism.p_mask > 0.0)
-        words = len(self.extra_units) - masks
+        self._mechanism = mechanism
+        masks, words = int(mechanism.p_mask > 0.0), len(mechanism._words())
         #: The one stratum goes by the number of units that are left to be read, on average.
         self._kept = round(n_units * (1.0 - mechanism.p_del))
         #: What stands in place of a hidden unit, and how likely each is.
-        self._hidden = np.array([REMOVED, *range(n_units, n_units + len(self.extra_units))])
+        self._hidden = np.array([REMOVED, *range(n_units, n_units + masks + words)])
         self._chances = np.concatenate(
             [
                 [mechanism.p_del],
@@ -323,6 +330,10 @@ class CombinedLaw(Law):
                 np.full(words, mechanism.p_substitute / max(1, words)),
             ]
         )
+
+    @property
+    def extra_units(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._mechanism.extra_units
 
     def strata(self) -> Strata:
         return Strata(

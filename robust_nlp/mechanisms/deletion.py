@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 from scipy.special import comb
@@ -17,6 +17,7 @@ from scipy.stats import binom
 from robust_nlp.mechanisms.base import (
     NO_RADIUS,
     REMOVED,
+    EditBudget,
     IntArray,
     LengthMechanism,
     Profile,
@@ -24,14 +25,6 @@ from robust_nlp.mechanisms.base import (
     believed,
 )
 from robust_nlp.threats import ALL_EDITS, Attacker
-
-
-class EditBudget(NamedTuple):
-    """How many moves of each kind an attacker makes, from clean to attacked."""
-
-    insertions: int
-    deletions: int
-    substitutions: int
 
 
 def deletion_margin(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -128,6 +128,14 @@ class GaussianEmbedding(SwapMechanism):
     sigma: float
 
     kind: ClassVar[str] = "gaussian_embedding"
+    detail_names: ClassVar[Mapping[str, str]] = {
+        "l2_radius": "L2 radius, on the scale of the embedding table",
+        "log10_texts": "log10 of the number of texts covered, at least",
+    }
+    not_covered: ClassVar[tuple[str, ...]] = (
+        *SwapMechanism.not_covered,
+        "allowed substitutes with another number of tokens than the word",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -105,6 +107,21 @@ class GivenDistances:
                     for other, row in zip(group, _metric(group, found), strict=True)
                 }
 
+    def __len__(self) -> int:
+        """How many words the table holds."""
+        return len(self._rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A key of the content, equal on all machines."""
+        digest = hashlib.blake2b(digest_size=16)
+        for word in sorted(self._rows):
+            group, row = self._rows[word]
+            if word == group[0]:
+                digest.update(json.dumps(group).encode())
+            digest.update(row.astype("<f8").tobytes())
+        return digest.hexdigest()
+
     def row(self, word: str) -> tuple[tuple[str, ...], FloatArray]:
         """Return the candidates of a lower-case word and the distance of each from the word."""
         return self._rows.get(word, ((word,), np.zeros(1)))
@@ -151,6 +168,9 @@ class ExponentialSubstitution(SwapMechanism):
     distances: DistanceSetting = field(default=None, hash=False)
 
     kind: ClassVar[str] = "exponential_substitution"
+    detail_names: ClassVar[Mapping[str, str]] = {
+        "metric_radius": "sum of distances below which words may be replaced by any candidates",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,6 +199,16 @@ class ExponentialSubstitution(SwapMechanism):
             return GivenDistances(self.distances)
         return _distances_from_file(self.distances)
 
+    def contents(self) -> dict[str, dict[str, Any]]:
+        found = super().contents()
+        if isinstance(self.distances, str) and isinstance(self.metric, GivenDistances):
+            found["distances"] = {
+                "source": self.distances,
+                "words": len(self.metric),
+                "content_hash": self.metric.fingerprint,
+            }
+        return found
+
     def law(self, units: Sequence[str]) -> Law:
         drawn = [_chances(self.metric, self.epsilon, unit) for unit in units]
         return WeightedLaw(
@@ -204,6 +234,17 @@ class ExponentialSubstitution(SwapMechanism):
         pairs = worst_pairs(profile)
         radius = bisect_left(pairs, True, key=lambda pair: not margin(pair, low, high) > 0.0)
         return n_units if radius == sum(map(bool, profile)) else radius
+
+    def details(
+        self,
+        p_lower: float,
+        p_runner_up: float,
+        *,
+        n_units: int,  # noqa: ARG002
+        profile: Profile = (),  # noqa: ARG002
+    ) -> dict[str, float]:
+        """Return `metric_radius`."""
+        return {"metric_radius": self.metric_radius(p_lower, p_runner_up)}
 
     def metric_radius(self, p_lower: float, p_runner_up: float) -> float:
         """Return the sum of distances below which the smoothed answer stays as it is.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -109,6 +109,10 @@ class SwapMechanism(TextMechanism):
 
     certifies: ClassVar[Attacker] = frozenset({"substitute"})
     keeps_length: ClassVar[bool] = True
+    not_covered: ClassVar[tuple[str, ...]] = (
+        "substitutes that are not among the allowed ones, such as a substitute of a substitute, "
+        "and other capitals or punctuation",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,7 +133,25 @@ class SwapMechanism(TextMechanism):
 
     @property
     def substitutes(self) -> Callable[[str], Collection[str]] | None:
-        return self.allowed.of
+        return self._substitutes_of
+
+    def swappable(self, profile: Profile) -> int | None:
+        return sum(map(bool, profile))
+
+    def contents(self) -> dict[str, dict[str, Any]]:
+        if not isinstance(self.swaps, str):
+            return {}
+        return {
+            "swaps": {
+                "source": self.swaps,
+                "words": len(self.allowed),
+                "content_hash": self.allowed.fingerprint,
+            }
+        }
+
+    def _substitutes_of(self, unit: str) -> Collection[str]:
+        # A file is read when somebody asks, so that reports do without it.
+        return self.allowed.of(unit)
 
     def dead_zone(self, n_units: int) -> bool:
         return n_units == 0

@@ -29,6 +29,8 @@ class CurvePoint:
         corrected: Lower bound of the share on these very texts that allows for wrong certificates.
         share_without_dead_zone: The share among the texts outside the dead zone; `None` if all
             texts are in it.
+        share_with_swaps: The share among those of them with something to swap; `None` if there is
+            none.
     """
 
     radius: int
@@ -38,6 +40,7 @@ class CurvePoint:
     high: float
     corrected: float
     share_without_dead_zone: float | None
+    share_with_swaps: float | None
 
 
 def interval(successes: int, trials: int) -> tuple[float, float]:
@@ -87,12 +90,14 @@ def certified_curve(
     alpha = max(text.first.alpha for text in texts)
     wrong = wrong_certificates(drawn_texts(texts), alpha=alpha)
     outside = sum(not text.first.dead_zone for text in texts)
+    telling = sum(not text.trivial for text in texts)
 
     def point(radius: int) -> CurvePoint:
         counted = [text for text in texts if text.survives(attacker, radius)]
         drawn = Counter(text.text_hash for text in counted if text.first.alpha > 0.0)
         lost = sum(copies for _, copies in drawn.most_common(wrong))
         counted_outside = sum(not text.first.dead_zone for text in counted)
+        counted_telling = sum(not text.trivial for text in counted)
         low, high = interval(len(counted), len(texts))
         return CurvePoint(
             radius=radius,
@@ -102,6 +107,7 @@ def certified_curve(
             high=high,
             corrected=(len(counted) - lost) / len(texts),
             share_without_dead_zone=counted_outside / outside if outside else None,
+            share_with_swaps=counted_telling / telling if telling else None,
         )
 
     return [point(radius) for radius in radii]

@@ -8,16 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from robust_nlp.mechanisms import BagDeletion, CombinedNoise, RandomizedDeletion, TextMechanism
 from robust_nlp.reporting.accuracy import interval
 from robust_nlp.reporting.texts import CertifiedText
-from robust_nlp.threats import parse_attacker
 
-#: Length classes, texts at each end of the list, characters quoted, and mixes of edits listed.
+#: Length classes, texts at each end of the list, and characters quoted.
 LENGTH_BINS = 5
 EXTREMES = 5
 QUOTED = 300
-MIXES = 12
 
 #: Answers from which on, share of one class among them, and by how much that must exceed the
 #: class's own share, for saying that a classifier gives nearly always the same answer.
@@ -33,7 +30,7 @@ def class_name(labels: Sequence[str], label: int | None) -> str | None:
 
 def outcomes(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
     """Sort all texts into disjoint outcomes against the first attacker."""
-    labelled = texts[0].label is not None
+    answer = "certified" if texts[0].label is None else "right"
 
     def outcome(text: CertifiedText) -> str:
         certificate = text.first
@@ -43,14 +40,14 @@ def outcomes(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
             return "abstention"
         if not text.right:
             return "wrong"
-        answer = "right" if labelled else "certified"
+        if text.vacuous:
+            return f"{answer}, nothing to swap"
         return f"{answer}, radius 1 or more" if certificate.radius else f"{answer}, radius 0"
 
-    names = (
-        ["right, radius 1 or more", "right, radius 0", "wrong", "abstention", "dead zone"]
-        if labelled
-        else ["certified, radius 1 or more", "certified, radius 0", "abstention", "dead zone"]
-    )
+    names = [f"{answer}, radius 1 or more", f"{answer}, radius 0"]
+    names += [f"{answer}, nothing to swap"] if any(text.vacuous for text in texts) else []
+    names += ["wrong"] if answer == "right" else []
+    names += ["abstention", "dead zone"]
     found = [outcome(text) for text in texts]
     return [
         {"name": name, "count": found.count(name), "share": found.count(name) / len(texts)}
@@ -68,7 +65,8 @@ def by_length(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
     """Return radii against the first attacker in classes of length with about as many texts each.
 
     Quartiles are those of the texts with an answer, right or wrong; the ceiling is the largest
-    radius that unanimous votes would have given one of the texts.
+    radius that unanimous votes would have given one of the texts. Both leave out texts without
+    anything to swap.
     """
     lengths = np.array([text.first.n_units for text in texts])
     shares = np.arange(1, LENGTH_BINS) / LENGTH_BINS
@@ -78,7 +76,8 @@ def by_length(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
     for index in np.unique(member):
         group = [text for text, m in zip(texts, member, strict=True) if m == index]
         sizes = [text.first.n_units for text in group]
-        radii = [text.first.radius for text in group if text.first.radius is not None]
+        open_ = [text.first for text in group if not text.vacuous]
+        radii = [certificate.radius for certificate in open_ if certificate.radius is not None]
         rows.append(
             {
                 "shortest": min(sizes),
@@ -89,7 +88,7 @@ def by_length(texts: Sequence[CertifiedText]) -> list[dict[str, Any]]:
                 "lower_quartile": quantile(radii, 0.25),
                 "median": quantile(radii, 0.5),
                 "upper_quartile": quantile(radii, 0.75),
-                "ceiling": max(text.first.ceiling for text in group),
+                "ceiling": max((certificate.ceiling for certificate in open_), default=None),
             }
         )
     return rows
@@ -158,18 +157,20 @@ def quote(text: CertifiedText, labels: Sequence[str], *, with_text: bool) -> dic
         "ceiling": certificate.ceiling,
         "p_lower": certificate.p_lower,
         "n_units": certificate.n_units,
+        "swappable": certificate.swappable,
+        "details": certificate.details,
         "dead_zone": certificate.dead_zone,
     }
 
 
 def ranked(texts: Iterable[CertifiedText]) -> list[CertifiedText]:
-    """Sort the texts outside the dead zone, the most stable first."""
+    """Sort the texts whose certificates say something, the most stable first."""
 
     def stability(text: CertifiedText) -> tuple[int, float, int]:
         radius = -1 if text.first.radius is None else text.first.radius
         return (-radius, -text.first.p_lower, text.example_id)
 
-    return sorted((text for text in texts if not text.first.dead_zone), key=stability)
+    return sorted((text for text in texts if not text.trivial), key=stability)
 
 
 def extremes(
@@ -179,44 +180,6 @@ def extremes(
     order = ranked(texts)
     size = min(EXTREMES, (len(order) + 1) // 2)
     return order[:size], order[size:][-EXTREMES:][::-1]
-
-
-def frontiers(
-    texts: Iterable[CertifiedText],
-    mechanism: TextMechanism,
-    labels: Sequence[str],
-    *,
-    attacker: str,
-    with_text: bool,
-) -> list[dict[str, Any]]:
-    """Return the safe mixes of edits of the most stable and of a middling right text.
-
-    Empty for mechanisms whose certificates do not tell mixes apart, and without a right text that
-    has a radius of 1 or more.
-    """
-    stable = [text for text in ranked(texts) if text.right and text.first.radius]
-    # Of equally stable texts the longer one is the better example: it allows for more deletions.
-    stable.sort(key=lambda text: (-(text.first.radius or 0), -text.first.n_units))
-    if not isinstance(mechanism, RandomizedDeletion | BagDeletion | CombinedNoise) or not stable:
-        return []
-    examples = []
-    for text in dict.fromkeys([0, len(stable) // 2]):
-        certificate = stable[text].first
-        mixes = mechanism.frontier(
-            certificate.p_lower,
-            certificate.p_runner_up,
-            n_units=certificate.n_units,
-            attacker=parse_attacker(attacker),
-        )
-        shown = sorted({round(i) for i in np.linspace(0, len(mixes) - 1, min(MIXES, len(mixes)))})
-        examples.append(
-            {
-                **quote(stable[text], labels, with_text=with_text),
-                "mixes": [mixes[i]._asdict() for i in shown],
-                "mixes_in_all": len(mixes),
-            }
-        )
-    return examples
 
 
 def _shortened(text: str) -> str:

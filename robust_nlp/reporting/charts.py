@@ -15,6 +15,7 @@ LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 12.0, 44.0
 #: Length of the bar of outcomes, the gap between two of them, and styles that belong to a name.
 BAR, GAP = 960.0, 2.0
 STYLES = {"wrong": 2, "abstention": 3, "dead zone": 4}
+STYLES |= {"right, nothing to swap": 5, "certified, nothing to swap": 5}
 
 #: Points are marked up to this many of them.
 MARKED = 30
@@ -167,7 +168,8 @@ def length_chart(rows: Sequence[Mapping[str, Any]], *, unit: str) -> LengthChart
     """Draw the quartiles of the radius, and the ceiling, by length class."""
     # A ceiling far above all radii (an attacker that may only delete) would flatten the picture.
     reached = max([1, *(row["upper_quartile"] or 0 for row in rows)])
-    end = max([reached, *(row["ceiling"] for row in rows if row["ceiling"] <= 4 * reached)])
+    ceilings = [row["ceiling"] or 0 for row in rows]
+    end = max([reached, *(ceiling for ceiling in ceilings if ceiling <= 4 * reached)])
     y = Axis(end, HEIGHT - BOTTOM, TOP)
     width = (WIDTH - LEFT - RIGHT) / len(rows)
 

@@ -30,12 +30,14 @@ def attacker_facts(
     a table.
     """
     largest = largest_radius(texts, attacker)
+    threat = texts[0].certificates[attacker].threat
     table = table_radii(largest or 0) if radii is None else sorted(set(radii))
     curve = certified_curve(texts, attacker, sorted({*range((largest or 0) + 2), *table}))
     half = [point.radius for point in curve if point.share >= 0.5]
     return {
         "attacker": attacker,
-        "moves": words.moves(attacker),
+        "moves": words.moves(threat),
+        "allowed_only": threat.substitutes is not None,
         "largest_radius": largest,
         "radius_of_half_the_texts": max(half, default=None),
         "table": table,
@@ -61,7 +63,13 @@ def telling_radius(attacker: Mapping[str, Any]) -> int:
 
 
 def text_facts(texts: Sequence[CertifiedText]) -> dict[str, Any]:
-    """Count texts by what matters for reading the accuracy."""
+    """Count texts by what matters for reading the accuracy.
+
+    Where substitutes are limited to allowed ones, `vacuous` counts the texts without anything to
+    swap, `all_swaps` the right answers that stand however many words are replaced in a text with
+    something to swap, and `swappable` is the mean number of words with a substitute.
+    """
+    free = texts[0].first.swappable is None
     drawn = drawn_texts(texts)
     alpha = max(text.first.alpha for text in texts)
     return {
@@ -70,6 +78,9 @@ def text_facts(texts: Sequence[CertifiedText]) -> dict[str, Any]:
         "right": sum(text.right for text in texts),
         "abstentions": sum(text.first.abstains for text in texts),
         "dead_zone": sum(text.first.dead_zone for text in texts),
+        "vacuous": sum(text.vacuous for text in texts),
+        "all_swaps": None if free else sum(t.right and t.first.covers_all_swaps for t in texts),
+        "swappable": None if free else sum(t.first.swappable or 0 for t in texts) / len(texts),
         "exact": sum(text.first.alpha == 0.0 for text in texts),
         "statistical": sum(text.first.alpha > 0.0 for text in texts),
         "statistical_distinct": drawn,

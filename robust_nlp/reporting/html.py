@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robust_nlp.reporting import charts, words
+
+#: Entries of a setting, such as a user's own dictionary of swaps, that the page lists at most.
+LISTED = 20
 
 #: Radii that the chart of all attackers shows, at most, as multiples of the first one's largest.
 SHOWN = 3
@@ -30,6 +33,7 @@ def render(facts: Mapping[str, Any]) -> str:
         whole=lambda number: "–" if number is None else f"{number:,}",
         duration=words.duration,
         probability=_probability,
+        quantity=lambda number: f"{number:.3g}",
         rate=lambda number: f"{number:,.0f}" if number >= 100.0 else f"{number:.3g}",
         said=_said,
         unbroken=lambda line: line.replace(" %", "\N{NO-BREAK SPACE}%"),
@@ -55,12 +59,17 @@ def _probability(value: float) -> str:
     return f"{int(value * 10_000) / 10_000:.4f}"
 
 
+def _listed(items: Sequence[str]) -> str:
+    shown = ", ".join(items[:LISTED])
+    return shown if len(items) <= LISTED else f"{shown}, … ({len(items):,} in all)"
+
+
 def _said(value: Any) -> str:
     """Write a setting on one line."""
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_said(item)}" for key, item in value.items()) or "–"
+        return _listed([f"{key} {_said(item)}" for key, item in value.items()]) or "–"
     if isinstance(value, list | tuple):
-        return ", ".join(_said(item) for item in value) or "none"
+        return _listed([_said(item) for item in value]) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

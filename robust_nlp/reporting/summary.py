@@ -44,6 +44,10 @@ def summary(
         )
     if counts["dead_zone"]:
         lines.append(_dead_zone(counts, telling, measure))
+    if counts["vacuous"]:
+        lines.append(_vacuous(counts, telling, measure))
+    if counts["all_swaps"] is not None:
+        lines.append(_all_swaps(counts, labelled=labelled))
     lines.append(_certificates(counts, telling, measure))
     return lines
 
@@ -74,6 +78,26 @@ def _dead_zone(counts: Facts, telling: Facts, measure: str) -> str:
     return (
         f"{of_all(short, counts['texts'])} {agree(short, 'is', 'are')} so short that all texts of "
         f"the same length have the same answer (dead zone){apart}."
+    )
+
+
+def _vacuous(counts: Facts, telling: Facts, measure: str) -> str:
+    none, rest = counts["vacuous"], telling["share_with_swaps"]
+    apart = "" if rest is None else f"; without them, {measure} is {percent(rest)}"
+    return (
+        f"Caution: {of_all(none, counts['texts'])} {agree(none, 'has', 'have')} no word with a "
+        f"substitute that is covered: there is nothing to swap, and the radius says nothing{apart}."
+    )
+
+
+def _all_swaps(counts: Facts, *, labelled: bool) -> str:
+    every = counts["all_swaps"]
+    answer = "right answer" if labelled else "certified answer"
+    return (
+        f"However many words are replaced by allowed substitutes, "
+        f"{of_all(every, counts['texts'])} provably {agree(every, 'keeps', 'keep')} a {answer}, "
+        "texts with nothing to swap not counted. On average a text has "
+        f"{counts['swappable']:.1f} words that can be replaced."
     )
 
 

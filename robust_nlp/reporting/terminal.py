@@ -13,19 +13,21 @@ from rich.table import Table
 from rich.text import Text
 
 from robust_nlp.reporting import words
+from robust_nlp.reporting.besides import sentences
 
 #: Columns of the terminal.
 WIDTH = 100
 
 
 def terminal_table(facts: Mapping[str, Any]) -> str:
-    """Return the title, the summary and certified accuracy per radius and attacker."""
+    """Return title, summary, certified accuracy by radius and attacker, and what else is proved."""
     attackers: Sequence[Mapping[str, Any]] = facts["attackers"]
     unit = facts["unit"]
     table = Table(box=SIMPLE_HEAD, safe_box=True, pad_edge=False)
     table.add_column(Text("radius"), justify="right")
     for attacker in attackers:
         moves = attacker["attacker"].replace("+", "\n")
+        moves += "\nby allowed\nsubstitutes" if attacker["allowed_only"] else ""
         table.add_column(Text(f"{moves}\n({unit} edits)"), justify="right", vertical="bottom")
     curves = [{point["radius"]: point for point in a["curve"]} for a in attackers]
     for radius in sorted({radius for a in attackers for radius in a["table"]}):
@@ -37,6 +39,9 @@ def terminal_table(facts: Mapping[str, Any]) -> str:
     assert isinstance(console.file, io.StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     summary = [textwrap.fill(line, WIDTH) for line in facts["summary"]]
-    return "\n".join(
-        [facts["title"], "", *summary, "", f"{facts['measure'].capitalize()} by attacker", *lines]
-    )
+    heading = f"{facts['measure'].capitalize()} by attacker"
+    text = [facts["title"], "", *summary, "", heading, *lines]
+    if besides := sentences(facts):
+        text += ["Proved besides"]
+        text += [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in besides]
+    return "\n".join(text)

@@ -46,6 +46,19 @@ class CertifiedText:
         """Whether the text has an answer and, if its label is known, the right one."""
         return not self.first.abstains and self.label in (None, self.first.predicted)
 
+    @property
+    def vacuous(self) -> bool:
+        """Whether certificates are about nothing, as no word has a substitute that is covered.
+
+        Texts of the dead zone are counted as such.
+        """
+        return self.first.vacuous and not self.first.dead_zone
+
+    @property
+    def trivial(self) -> bool:
+        """Whether certificates are true by necessity, and so say nothing about the text."""
+        return self.first.vacuous or self.first.dead_zone
+
     def survives(self, attacker: str, radius: int) -> bool:
         """Tell whether the answer is right and provably stays so under `radius` edits."""
         certified = self.certificates[attacker].radius

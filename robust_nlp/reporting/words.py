@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 from robust_nlp.certification import ExactPlan, FixedPlan, SamplingPlan, SequentialPlan
-from robust_nlp.mechanisms import (
-    BagDeletion,
-    RandomizedDeletion,
-    TextMechanism,
-    dead_zone_length,
-)
-from robust_nlp.threats import MOVES, Unit, parse_attacker
+from robust_nlp.mechanisms import TextMechanism
+from robust_nlp.threats import MOVES, ThreatModel, Unit
 
 NOUNS = {
     "insert": "insertions",
@@ -36,6 +31,11 @@ EDIT: dict[Unit, str] = {
     ),
 }
 
+ALLOWED_EDIT = (
+    "One edit replaces one {unit} by one of its allowed substitutes. Words are compared in lower "
+    "case and without the punctuation around them, and a substitute is written as the word was."
+)
+
 ATTACKER = (
     "Moves are the attacker's own, from the clean text to the attacked one: the attacker "
     "“delete” removes units from the clean text. A radius covers every text within that many "
@@ -51,10 +51,22 @@ NOT_COVERED = (
 )
 
 
-def moves(attacker: str) -> str:
+#: Texts of up to so many units are looked at for the dead zone.
+LONGEST_DEAD = 1_000
+
+
+def moves(threat: ThreatModel) -> str:
     """Name the moves of an attacker, such as "insertions, deletions or substitutions"."""
-    *front, last = [NOUNS[move] for move in MOVES if move in parse_attacker(attacker)]
-    return f"{', '.join(front)} or {last}" if front else last
+    *front, last = [NOUNS[move] for move in MOVES if move in threat.attacker]
+    named = f"{', '.join(front)} or {last}" if front else last
+    return named if threat.substitutes is None else f"{named} by allowed substitutes"
+
+
+def describe_edit(threat: ThreatModel) -> str:
+    """Say what one edit is."""
+    if threat.substitutes is None:
+        return EDIT[threat.unit]
+    return ALLOWED_EDIT.format(unit=threat.unit)
 
 
 def count(number: int, noun: str) -> str:
@@ -93,15 +105,16 @@ def failure(alpha: float) -> str:
 
 def describe_dead_zone(mechanism: TextMechanism) -> str:
     """Say which texts are in the dead zone, and why."""
-    which = f"Texts of very few {mechanism.unit}s are in the dead zone"
-    if isinstance(mechanism, RandomizedDeletion | BagDeletion):
-        which = (
-            f"Texts of at most {count(dead_zone_length(mechanism.p_del), mechanism.unit)} are in "
-            "the dead zone"
-        )
+    lengths = [n for n in range(LONGEST_DEAD + 1) if mechanism.dead_zone(n)]
+    if lengths == [0]:
+        return "Only the empty text is in the dead zone: all such texts have the same answer."
+    which = f"Texts of some numbers of {mechanism.unit}s"
+    if lengths == list(range(len(lengths))) and len(lengths) <= LONGEST_DEAD:
+        which = f"Texts of at most {count(lengths[-1], mechanism.unit)}"
     return (
-        f"{which}: the noise most likely leaves nothing of them, so that all texts of that length "
-        "have the same answer. Their radius is true, but says nothing about the text."
+        f"{which} are in the dead zone: the noise most likely leaves nothing of them, so that all "
+        "texts of that length have the same answer. Their radius is true, but says nothing about "
+        "the text."
     )
 
 
