@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from robust_nlp.augmentation.settings import Adversarial, Environments, augmenter_from
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
 from robust_nlp.denoising.settings import AnyDenoiserSettings
 from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
 from robust_nlp.settings import build, from_yaml, override, plain, to_yaml
 from robust_nlp.threats import attacker_name, parse_attacker
+from robust_nlp.training.settings import AnyAdversary, AnyAveraging
 
 #: The version of the recipe format that this package reads.
 SCHEMA = 1
@@ -65,6 +67,8 @@ class DataRecipe:
         domain: Column of the domain a row belongs to (a name or number), for training across
             domains; empty entries belong to none.
         hold_out: Domains that training and validation do not see.
+        validate_on: Domains that training does not see and that validation has alone, to pick
+            checkpoints by what a new domain would be like; empty for the domains of training.
     """
 
     path: str | None = None
@@ -77,13 +81,15 @@ class DataRecipe:
     label: str | None = "label"
     domain: str | None = None
     hold_out: tuple[str, ...] = ()
+    validate_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.hold_out and self.domain is None:
-            raise ValueError(
-                f"hold_out={list(self.hold_out)} names domains; say with `domain` which column "
-                "holds them"
-            )
+        for name in ("hold_out", "validate_on"):
+            if getattr(self, name) and self.domain is None:
+                raise ValueError(
+                    f"{name}={list(getattr(self, name))} names domains; say with `domain` which "
+                    "column holds them"
+                )
         if (self.path is None) == (self.files is None):
             raise ValueError(
                 "give either `path` (a Hub data set or embedded data) or `files` (split name to "
@@ -120,6 +126,73 @@ class ProjectionRecipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DomainsRecipe:
+    """An objective that compares domains; see `robust_nlp.fishr.FishrConfig` for each entry.
+
+    Attributes:
+        objective: Name of an objective, or a mapping with its `kind` and settings: "fishr", "erm",
+            "reweighted_erm", "irm", "vrex", "group_dro" or "coral".
+        penalty_weight: Full weight of the penalty; `None` for the objective's own default.
+        ramp_start: Share of the steps before which the penalty has no weight.
+        ramp_end: Share of the steps from which on it has its full weight.
+        whole_head: Whether Fishr compares all linear layers of the head, not the last alone.
+        balanced_batches: Whether batches have equally many rows of a few domains.
+        domains_per_batch: Domains in a batch; `None` for as many as have room.
+        rows_per_domain: Rows of a domain in a batch that a statistic should have.
+        domain_probabilities: "uniform", "proportional", or a temperature between.
+        stratify_labels: Whether labels are spread evenly over a domain's batches.
+        accumulation: "exact" for statistics of all batches of an optimizer step, "per_batch" for
+            those of each.
+    """
+
+    objective: str | dict[str, Any] = "fishr"
+    penalty_weight: float | None = None
+    ramp_start: float = 0.3
+    ramp_end: float = 0.5
+    whole_head: bool = False
+    balanced_batches: bool = True
+    domains_per_batch: int | None = None
+    rows_per_domain: int = 8
+    domain_probabilities: float | str = "uniform"
+    stratify_labels: bool = False
+    accumulation: Literal["exact", "per_batch"] = "exact"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationRecipe:
+    """Rewritten copies of training texts, beside the texts themselves.
+
+    Attributes:
+        augmenters: How copies are rewritten: one entry with a `kind`, or several, of which each
+            copy draws one. Fast ones rewrite anew in each epoch; slow ones, those of TextAttack,
+            once before training.
+        copies: Copies of each text, at least 1.
+        every: Epochs after which the importance of words, where it is used, is measured again.
+    """
+
+    augmenters: tuple[Any, ...]
+    copies: int = 1
+    every: int = 1
+
+    def __post_init__(self) -> None:
+        found = [augmenter_from(v, "augmenters", str(i)) for i, v in enumerate(self.augmenters)]
+        object.__setattr__(self, "augmenters", tuple(found))
+        if not found:
+            raise ValueError("augmentation needs one augmenter or more; got none")
+        if len(found) > 1 and any(augmenter.slow for augmenter in found):
+            raise ValueError(
+                "an augmenter that rewrites once, before training, goes alone; got "
+                f"{', '.join(augmenter.kind for augmenter in found)}"
+            )
+        _check_at_least_one(self, "copies", "every")
+
+    @property
+    def once(self) -> bool:
+        """Whether copies are made once, before training."""
+        return bool(self.augmenters[0].slow)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainRecipe:
     """Fine-tuning under the noise.
 
@@ -135,6 +208,19 @@ class TrainRecipe:
         selection_limit: Validation texts used for it; `None` takes all.
         projection: A learned map of the embeddings that pulls allowed swaps together, for Gaussian
             noise on them: `{rank: null, collapse: 1.0}`; `None` for none.
+        domains: An objective that compares domains, such as `{objective: fishr}`; `None` for the
+            mean loss of all texts.
+        environments: Perturbations that `domains` compares, as domains of their own.
+        augmentation: Rewritten copies of the training texts; they count in the loss and not in
+            statistics of domains.
+        adversarial: Perturbations of embeddings that training defends against: `{kind: freelb}`,
+            `{kind: pgd}` or `{kind: smart}`.
+        attacks: Adversarial texts that a recipe of TextAttack makes against the classifier in
+            training.
+        averaging: An average of the weights that is kept in place of the last: `{kind: ema}` or
+            `{kind: swa}`.
+        select: Which validation accuracy picks the checkpoint: of all texts, or of the domain
+            where it is lowest.
         args: `transformers.TrainingArguments`, by name.
     """
 
@@ -147,6 +233,13 @@ class TrainRecipe:
     selection_votes: int = 32
     selection_limit: int | None = 500
     projection: ProjectionRecipe | None = None
+    domains: DomainsRecipe | None = None
+    environments: Environments | None = None
+    augmentation: AugmentationRecipe | None = None
+    adversarial: AnyAdversary | None = None
+    attacks: Adversarial | None = None
+    averaging: AnyAveraging | None = None
+    select: Literal["accuracy", "worst_domain_accuracy"] = "accuracy"
     args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,6 +249,10 @@ class TrainRecipe:
             raise ValueError(f"clean_share is a share in [0, 1]; got {self.clean_share!r}")
         if not self.consistency >= 0.0:
             raise ValueError(f"consistency is a weight of at least 0; got {self.consistency!r}")
+        if self.environments is not None and self.augmentation is not None:
+            raise ValueError(
+                "environments and augmentation both rewrite texts; a recipe takes one of them"
+            )
         _check_at_least_one(self, "selection_votes", "selection_limit")
 
 
@@ -250,6 +347,15 @@ class Recipe:
             )
         if self.seed < 0:
             raise ValueError(f"seed must be at least 0; got {self.seed}")
+        train = self.train
+        compares = train.domains is not None and self.data.domain is None
+        if compares and train.environments is None:
+            raise ValueError(
+                "train.domains compares domains: say with data.domain which column holds them, or "
+                "make some with train.environments"
+            )
+        if train.select != "accuracy" and self.data.domain is None:
+            raise ValueError(f"train.select={train.select} needs domains: set data.domain")
         possible = self.mechanism.certifies
         if self.certify.attackers:
             for name in self.certify.attackers:

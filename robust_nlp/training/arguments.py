@@ -11,7 +11,9 @@ import transformers
 from transformers import TrainingArguments
 
 from robust_nlp.errors import RecipeError, did_you_mean
+from robust_nlp.fishr.config import FishrConfig
 from robust_nlp.recipe import Recipe
+from robust_nlp.training.selection import selection_metric
 
 #: Arguments of the Trainer that are not for `train.args`, and why.
 RESERVED = {
@@ -56,8 +58,12 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     }
     for what in ("eval", "save", "logging"):
         defaults[f"{what}_strategy"] = "steps" if f"{what}_steps" in given else "epoch"
+    arguments: Any = TrainingArguments
+    if compares_domains(recipe):
+        arguments = FishrConfig
+        defaults |= _domain_arguments(recipe)
     try:
-        return TrainingArguments(
+        return arguments(
             **{
                 **defaults,
                 **given,
@@ -68,6 +74,8 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
                 "metric_for_best_model": metric(recipe),
             }
         )
+    except RecipeError as error:
+        raise RecipeError(f"train.domains: {error}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"train.args: {error}") from error
 
@@ -107,4 +115,18 @@ def _is_number(field: dataclasses.Field[Any] | None) -> bool:
 
 def metric(recipe: Recipe) -> str:
     """Name the metric that chooses the checkpoint."""
-    return "eval_smoothed_accuracy" if recipe.train.noise else "eval_accuracy"
+    worst = recipe.train.select == "worst_domain_accuracy"
+    return "eval_" + selection_metric(noise=recipe.train.noise, worst=worst)
+
+
+def compares_domains(recipe: Recipe) -> bool:
+    """Tell whether a recipe is for `FishrTrainer`, which does all but plain noise."""
+    return recipe.train.domains is not None or recipe.train.adversarial is not None
+
+
+def _domain_arguments(recipe: Recipe) -> dict[str, Any]:
+    """Return what `FishrConfig` adds; without domains, the mean loss and an order at random."""
+    if recipe.train.domains is None:
+        return {"objective": "erm", "balanced_batches": False}
+    fields = dataclasses.fields(recipe.train.domains)
+    return {field.name: getattr(recipe.train.domains, field.name) for field in fields}

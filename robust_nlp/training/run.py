@@ -23,12 +23,13 @@ from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.recipe import ModelRecipe, Recipe
 from robust_nlp.smoothing import save_smoothing
 from robust_nlp.training.arguments import metric, training_arguments
-from robust_nlp.training.collators import NoiseEpoch, NoisyCollator
+from robust_nlp.training.assemble import make_trainer
+from robust_nlp.training.collators import NoisyCollator
 from robust_nlp.training.gaussian import EmbeddingNoise, EmbeddingNoiseCollator
 from robust_nlp.training.projection import fold, project
+from robust_nlp.training.rows import examples, training_rows
 from robust_nlp.training.selection import Selection
 from robust_nlp.training.swap_filter import shrink_swaps
-from robust_nlp.training.trainer import NoisyTrainer
 
 
 def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict[str, Any]:
@@ -87,19 +88,20 @@ def train(recipe: Recipe, train: Split, validation: Split, output: Path) -> dict
         n_votes=options.selection_votes,
         limit=options.selection_limit,
         seed=recipe.seed,
+        domains=validation.domains,
+        worst=options.select == "worst_domain_accuracy",
     )
-    trainer = NoisyTrainer(
-        draws=collator.draws,
-        consistency=options.consistency,
-        validate=lambda trainer: selection(trainer.accelerator),
-        noise=noise,
-        model=base.model,
+    dataset, callbacks = training_rows(recipe, train, base, output)
+    trainer: Any = make_trainer(
+        recipe,
+        base,
         args=args,
-        data_collator=collator,
-        train_dataset=examples(train),
+        collator=collator,
+        noise=noise,
+        selection=selection,
+        callbacks=callbacks,
+        train_dataset=dataset,
         eval_dataset=examples(validation),
-        processing_class=base.tokenizer,
-        callbacks=[NoiseEpoch(collator)],
     )
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise RecipeError(
@@ -164,15 +166,6 @@ def _embedding_noise(
         base.tokenizer, mechanism, with_swaps=collapse > 0.0, **collate
     )
     return collator, EmbeddingNoise(base.model, sigma=mechanism.sigma, collapse=collapse)
-
-
-def examples(split: Split) -> list[dict[str, Any]]:
-    """Return the rows of a split as `NoisyCollator` takes them."""
-    rows = []
-    for i, (text, label) in enumerate(zip(split.texts, split.labels or [], strict=True)):
-        first, second = (text, None) if isinstance(text, str) else text
-        rows.append({"text": first, "pair": second, "label": label, "example_id": i})
-    return rows
 
 
 def load_for_training(

@@ -35,6 +35,8 @@ class Selection:
         n_votes: Votes per text.
         limit: Texts used at most, chosen at random by the seed; `None` takes all.
         seed: Seed of the choice and of the noise.
+        domains: One domain a text, `None` where it is unknown, to measure each by itself as well.
+        worst: Whether what picks a checkpoint is the accuracy in the worst domain.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Selection:
         n_votes: int = 32,
         limit: int | None = None,
         seed: int = 0,
+        domains: Sequence[str | None] | None = None,
+        worst: bool = False,
     ) -> None:
         # Data sets are often sorted by class: the first texts would say little.
         order = keyed_rng(seed, "selection-texts").permutation(len(texts))[:limit]
@@ -54,31 +58,53 @@ class Selection:
         self._labels = np.array([labels[i] for i in order])
         self._base, self._mechanism = base, mechanism
         self._n_votes, self._seed = n_votes, seed
-
-    @property
-    def metric(self) -> str:
-        """Name of the metric, without the prefix "eval_"."""
-        return "accuracy" if self._mechanism is None else "smoothed_accuracy"
+        chosen = [None] * len(order) if domains is None else [domains[i] for i in order]
+        self._names = sorted({name for name in chosen if name is not None})
+        index = {name: i for i, name in enumerate(self._names)}
+        #: The last one is that of texts of no known domain.
+        self._domains = np.array([len(index) if name is None else index[name] for name in chosen])
+        self.metric = selection_metric(noise=mechanism is not None, worst=worst)
 
     def __call__(self, accelerator: Any) -> dict[str, float]:
-        """Return the accuracy by name; call it in all processes.
+        """Return accuracies by name; call it in all processes.
+
+        They are that of all texts and, with domains, that of each, and of the worst.
 
         Args:
             accelerator: The `accelerate.Accelerator` of the processes that share the texts.
         """
         mine = slice(accelerator.process_index, None, accelerator.num_processes)
-        right = self._count_right(self._texts[mine], self._labels[mine])
-        total = accelerator.reduce(torch.tensor(right, device=accelerator.device), "sum")
-        return {self.metric: int(total) / len(self._texts)}
+        right = self._right(self._texts[mine], self._labels[mine])
+        size = len(self._names) + 1
+        counts = np.bincount(self._domains[mine], weights=right, minlength=size)
+        total = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum")
+        found = total.cpu().numpy()
+        noise = self._mechanism is not None
+        metrics = {selection_metric(noise=noise): float(found.sum()) / len(self._texts)}
+        if self._names:
+            sizes = np.bincount(self._domains, minlength=size)
+            each = found[:-1] / sizes[:-1]
+            metrics |= {
+                f"{name}_{selection_metric(noise=noise)}": float(accuracy)
+                for name, accuracy in zip(self._names, each, strict=True)
+            }
+            metrics[selection_metric(noise=noise, worst=True)] = float(each.min())
+        return metrics
 
-    def _count_right(self, texts: list[Text], labels: IntArray) -> int:
+    def _right(self, texts: list[Text], labels: IntArray) -> FloatArray:
         if not texts:  # fewer texts than processes
-            return 0
+            return np.zeros(0)
         if self._mechanism is None:
-            return int((answers(self._base, texts) == labels).sum())
+            return np.asarray(answers(self._base, texts) == labels, np.float64)
         smoothed = SmoothedClassifier(self._base, self._mechanism)
         shares = smoothed.vote_shares(texts, self._n_votes, seed=self._seed)
-        return int(wins(shares, labels).sum())
+        return np.asarray(wins(shares, labels), np.float64)
+
+
+def selection_metric(*, noise: bool, worst: bool = False) -> str:
+    """Name the accuracy that picks a checkpoint, without the prefix "eval_"."""
+    name = "smoothed_accuracy" if noise else "accuracy"
+    return f"worst_domain_{name}" if worst else name
 
 
 def wins(shares: FloatArray, labels: IntArray) -> npt.NDArray[np.bool_]:

@@ -53,13 +53,23 @@ def noisy_loss(
     total = F.cross_entropy(scores, labels, reduction="sum", label_smoothing=label_smoothing)
     total = total + penalty
     if consistency > 0.0 and draws > 1:
-        log_p = scores.log_softmax(dim=-1).view(draws, -1, scores.shape[-1])
-        log_mean = log_p.logsumexp(dim=0) - math.log(draws)
-        total = total + consistency * (log_mean.exp() * (log_mean - log_p)).sum()
+        total = total + consistency * disagreement(scores, draws=draws)
     if n_items is None:
         return total / len(labels)
     # Under DataParallel the Trainer repeats the number per device, and multiplies the loss again.
     return total / torch.as_tensor(n_items, device=total.device).sum()
+
+
+def disagreement(logits: torch.Tensor, *, draws: int) -> torch.Tensor:
+    """Return the sum over noisy texts of KL(q || p_d); see `noisy_loss`.
+
+    Args:
+        logits: Scores; shape `(draws * examples, classes)`, all first draws first.
+        draws: Draws per example.
+    """
+    log_p = logits.float().log_softmax(dim=-1).view(draws, -1, logits.shape[-1])
+    log_mean = log_p.logsumexp(dim=0) - math.log(draws)
+    return (log_mean.exp() * (log_mean - log_p)).sum()
 
 
 class NoisyTrainer(Trainer):
@@ -112,9 +122,9 @@ class NoisyTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        args = self.args
+        args, n = self.args, len(rows)
         return LengthGroupedSampler(
-            [len(row["text"]) + len(row["pair"] or "") for row in rows],
+            [len(row["text"]) + len(row["pair"] or "") for row in map(rows.__getitem__, range(n))],
             batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
             seed=args.seed if args.data_seed is None else args.data_seed,
         )

@@ -1,0 +1,59 @@
+"""What objectives remember from step to step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from robust_nlp.errors import RunMismatchError
+from robust_nlp.fishr.average import AverageForm, MovingAverage
+
+
+@dataclass
+class ObjectiveState:
+    """What an objective remembers, by names of domains, so that domains may come and go.
+
+    Attributes:
+        average: Moving average of gradient variances.
+        log_weights: Logarithms of domains' weights.
+        label_counts: Rows seen of each label; shape `(classes,)`.
+    """
+
+    average: MovingAverage | None = None
+    log_weights: dict[str, float] = field(default_factory=dict)
+    label_counts: dict[str, Tensor] = field(default_factory=dict)
+
+    def average_of(self, gamma: float, form: AverageForm) -> MovingAverage:
+        """Return the moving average, a new one in the first step.
+
+        Raises:
+            RunMismatchError: If it has other settings.
+        """
+        if self.average is None:
+            self.average = MovingAverage(gamma, form)
+        if (self.average.gamma, self.average.form) != (gamma, form):
+            raise RunMismatchError(
+                f"the moving average was made with gamma={self.average.gamma} and "
+                f"form={self.average.form!r}, the objective says gamma={gamma} and form={form!r}. "
+                "Resume with the settings of the checkpoint"
+            )
+        return self.average
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as numbers, texts and tensors on the CPU."""
+        return {
+            "average": None if self.average is None else self.average.state_dict(),
+            "log_weights": dict(self.log_weights),
+            "label_counts": {name: counts.cpu() for name, counts in self.label_counts.items()},
+        }
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.average = None
+        if saved["average"] is not None:
+            self.average = MovingAverage(saved["average"]["gamma"], saved["average"]["form"])
+            self.average.load_state_dict(saved["average"])
+        self.log_weights = dict(saved["log_weights"])
+        self.label_counts = dict(saved["label_counts"])

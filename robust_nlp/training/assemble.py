@@ -1,0 +1,101 @@
+"""The trainer of a recipe, put together from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainerCallback
+
+from robust_nlp.errors import RecipeError
+from robust_nlp.fishr.trainer import FishrTrainer
+from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.recipe import Recipe
+from robust_nlp.training.adversarial import AdversarialLoss
+from robust_nlp.training.arguments import compares_domains
+from robust_nlp.training.averaging import WeightAveraging
+from robust_nlp.training.collators import NoiseEpoch, NoisyCollator
+from robust_nlp.training.gaussian import EmbeddingNoise
+from robust_nlp.training.selection import Selection
+from robust_nlp.training.trainer import NoisyTrainer, disagreement
+
+ExtraLoss = Callable[[Any, Any, Any, Any], torch.Tensor | None]
+
+
+def make_trainer(
+    recipe: Recipe,
+    base: HuggingFaceClassifier,
+    *,
+    args: Any,
+    collator: NoisyCollator,
+    noise: EmbeddingNoise | None,
+    selection: Selection,
+    callbacks: list[TrainerCallback],
+    **data: Any,
+) -> Trainer:
+    """Return the trainer that a recipe asks for.
+
+    It is a `FishrTrainer` where domains are compared or embeddings attacked, and a `NoisyTrainer`
+    elsewhere. Weight averages go with both.
+
+    Args:
+        recipe: The experiment.
+        base: The classifier.
+        args: The trainer's arguments; see `training_arguments`.
+        collator: Makes the batches.
+        noise: Noise on the embeddings, if the mechanism has it.
+        selection: Measures what picks the checkpoint.
+        callbacks: Those of the training set.
+        data: `train_dataset` and `eval_dataset`.
+
+    Raises:
+        RecipeError: If parts of the recipe do not go together.
+    """
+    options = recipe.train
+    shared: dict[str, Any] = {
+        **data,
+        "model": base.model,
+        "args": args,
+        "data_collator": collator,
+        "processing_class": base.tokenizer,
+        "validate": lambda trainer: selection(trainer.accelerator),
+        "callbacks": [NoiseEpoch(collator), *callbacks],
+    }
+    if options.averaging is not None:
+        shared["callbacks"].append(WeightAveraging(options.averaging))
+    if not compares_domains(recipe):
+        return NoisyTrainer(
+            draws=collator.draws, consistency=options.consistency, noise=noise, **shared
+        )
+    if noise is not None:
+        raise RecipeError(
+            "train.domains and train.adversarial do not go together with noise on embeddings; "
+            "set train.noise to false, or take a mechanism that changes words"
+        )
+    extra: list[ExtraLoss] = []
+    if collator.draws > 1:
+        extra.append(_consistency(options.consistency, collator.draws))
+    if options.adversarial is not None:
+        adversary = AdversarialLoss(options.adversarial, seed=recipe.seed)
+        adversary.watch(base.model)
+        extra.append(adversary.extra_loss)
+    return FishrTrainer(extra_loss=_sum(extra) if extra else None, **shared)
+
+
+def _consistency(weight: float, draws: int) -> ExtraLoss:
+    """Return what the draws of a text's noise cost by their disagreement; see `noisy_loss`."""
+
+    def cost(_trainer: Any, _model: Any, _inputs: Any, outputs: Any) -> torch.Tensor:
+        return weight * disagreement(outputs.logits, draws=draws) / len(outputs.logits)
+
+    return cost
+
+
+def _sum(terms: list[ExtraLoss]) -> ExtraLoss:
+    def cost(trainer: Any, model: Any, inputs: Any, outputs: Any) -> torch.Tensor | None:
+        found = [term(trainer, model, inputs, outputs) for term in terms]
+        there = [each for each in found if each is not None]
+        return torch.stack(there).sum() if there else None
+
+    return cost

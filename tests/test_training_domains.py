@@ -1,0 +1,211 @@
+"""Recipes that train across domains, against attacks on embeddings, with copies and averages."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from test_training import LABELS, base, recipe, reviews  # noqa: F401
+
+from robust_nlp import pipeline
+from robust_nlp.augmentation.settings import Environments
+from robust_nlp.data import Split
+from robust_nlp.errors import RecipeError, RobustNLPWarning
+from robust_nlp.fishr.trainer import FishrTrainer
+from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.mechanisms.gaussian import GaussianEmbedding
+from robust_nlp.recipe import (
+    AugmentationRecipe,
+    DataRecipe,
+    DomainsRecipe,
+    recipe_from_dict,
+    recipe_to_dict,
+)
+from robust_nlp.training.run import train
+from robust_nlp.training.selection import Selection, answers
+from robust_nlp.training.settings import EMA, SMART, FreeLB
+
+DOMAINS = ["books", "air", "dvd"]
+
+#: Fishr, FreeLB, rewritten copies, deletion noise with consistency, and an average of the weights.
+EVERYTHING: dict[str, Any] = {
+    "domains": DomainsRecipe(objective="fishr", rows_per_domain=4, ramp_start=0.2, ramp_end=0.4),
+    "adversarial": FreeLB(steps=2),
+    "augmentation": AugmentationRecipe(augmenters=({"kind": "delete_words", "rate": 0.2},)),
+    "averaging": EMA(decay=0.8),
+    "consistency": 1.0,
+    "select": "worst_domain_accuracy",
+}
+
+
+def with_domains(split: Split) -> Split:
+    return dataclasses.replace(split, domains=[DOMAINS[i % 3] for i in range(len(split))])
+
+
+
+
+def whole(base, **settings):  # noqa: F811
+    """A recipe with domains; checks of recipes look at data and training together."""
+    args = {"per_device_train_batch_size": 24, **settings.pop("args", {})}
+    without = recipe(base, args=args)
+    options = {**EVERYTHING, **settings}
+    return dataclasses.replace(
+        without,
+        data=DataRecipe(path="none", domain="domain"),
+        train=dataclasses.replace(without.train, **options),
+    )
+
+
+def splits() -> tuple[Split, Split]:
+    return with_domains(reviews("train", 96)), with_domains(reviews("validation", 30))
+
+
+@pytest.fixture(scope="module")
+def everything(base, tmp_path_factory):  # noqa: F811
+    output = tmp_path_factory.mktemp("everything")
+    return train(whole(base, args={"num_train_epochs": 3}), *splits(), output), output
+
+
+def test_everything_goes_together_and_learns(everything):
+    result, output = everything
+    assert result["metric"] == "eval_worst_domain_smoothed_accuracy"
+    assert result["best"] > 0.6
+    last = [entry for entry in result["history"] if "penalty" in entry][-1]
+    assert last["penalty"] > 0.0
+    assert last["penalty_weight"] == 1000.0
+    assert {"books_loss", "air_accuracy", "worst_domain_loss"} <= set(last)
+    measured = [e for e in result["history"] if "eval_smoothed_accuracy" in e][-1]
+    each = [measured[f"eval_{name}_smoothed_accuracy"] for name in DOMAINS]
+    assert measured["eval_worst_domain_smoothed_accuracy"] == min(each)
+    assert (output / "model" / "model.safetensors").is_file()
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(base, everything, tmp_path, monkeypatch):  # noqa: F811
+    whole_recipe = whole(base, args={"num_train_epochs": 3})
+    step = FishrTrainer.training_step
+    calls = 0
+
+    def stop(self, *args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 6:  # in the second epoch: 96 texts and as many copies, with two draws each
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FishrTrainer, "training_step", stop)
+        args = {"num_train_epochs": 3, "save_steps": 2, "eval_steps": 2}
+        with pytest.raises(KeyboardInterrupt):
+            train(whole(base, args=args), *splits(), tmp_path / "a")
+    result = train(whole(base, args=args), *splits(), tmp_path / "a")
+    assert result["resumed_at"] == 4
+    train(whole(base, args=args), *splits(), tmp_path / "b")
+    a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab")
+    assert all(np.array_equal(a[name].numpy(), b[name].numpy()) for name in a)
+    assert whole_recipe.train.domains is not None
+
+
+@pytest.mark.parametrize("adversary", [FreeLB(steps=2), SMART()])
+def test_embeddings_are_attacked_without_domains(base, tmp_path, adversary):  # noqa: F811
+    trained = {}
+    for name, chosen in {"with": adversary, "without": None}.items():
+        options = {"adversarial": chosen, "args": {"max_steps": 2}}
+        train(recipe(base, **options), reviews("train", 32), reviews("v", 8), tmp_path / name)
+        trained[name] = load_file(tmp_path / name / "model" / "model.safetensors")
+    assert any(not np.array_equal(v, trained["without"][k]) for k, v in trained["with"].items())
+
+
+def test_environments_need_no_domains(base, tmp_path):  # noqa: F811
+    environments = Environments(perturbations={"clean": None, "deleted": {"kind": "delete_words"}})
+    plain = recipe(base, args={"per_device_train_batch_size": 16})
+    options = {
+        "domains": DomainsRecipe(ramp_start=0.0, ramp_end=0.0, rows_per_domain=8),
+        "environments": environments,
+    }
+    chosen = dataclasses.replace(plain, train=dataclasses.replace(plain.train, **options))
+    result = train(chosen, reviews("train", 64), reviews("validation", 16), tmp_path)
+    logged = [entry for entry in result["history"] if "penalty" in entry][-1]
+    assert {"clean_loss", "deleted_loss"} <= set(logged)
+    assert logged["penalty"] > 0.0
+
+
+def test_few_rows_of_a_domain_are_warned_of(base, tmp_path):  # noqa: F811
+    chosen = whole(base, args={"max_steps": 1}, augmentation=None, adversarial=None)
+    domains = dataclasses.replace(chosen.train.domains, rows_per_domain=50)
+    chosen = dataclasses.replace(chosen, train=dataclasses.replace(chosen.train, domains=domains))
+    with pytest.warns(RobustNLPWarning, match="mostly noise"):
+        train(chosen, *splits(), tmp_path)
+
+
+def test_accuracies_by_domain_are_those_of_their_texts(base):  # noqa: F811
+    classifier = HuggingFaceClassifier.from_pretrained(base, device="cpu")
+    split = with_domains(reviews("validation", 31))
+    domains = [None if i % 5 == 0 else name for i, name in enumerate(split.domains)]
+    selection = Selection(
+        classifier, split.texts, split.labels, mechanism=None, domains=domains, worst=True
+    )
+    found = selection(Accelerator(cpu=True))
+    right = np.array(answers(classifier, split.texts)) == np.array(split.labels)
+    assert found["accuracy"] == pytest.approx(right.mean())
+    each = {
+        name: right[[i for i, d in enumerate(domains) if d == name]].mean() for name in DOMAINS
+    }
+    assert {name: found[f"{name}_accuracy"] for name in DOMAINS} == pytest.approx(each)
+    assert found["worst_domain_accuracy"] == pytest.approx(min(each.values()))
+    assert selection.metric == "worst_domain_accuracy"
+
+
+def test_held_out_domains_are_not_read(base, tmp_path):  # noqa: F811
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"text": text, "label": label, "domain": DOMAINS[i % 3]}
+        for i, (text, label) in enumerate(
+            zip(reviews("t", 30).texts, reviews("t", 30).labels, strict=True)
+        )
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    files = {"train": str(path), "validation": str(path)}
+
+    def read(**settings):
+        data = DataRecipe(files=files, domain="domain", **settings)
+        chosen = dataclasses.replace(recipe(base), data=data)
+        return [set(part.domains) for part in pipeline.training_splits(chosen)]
+
+    assert read() == [set(DOMAINS), set(DOMAINS)]
+    assert read(hold_out=("dvd",)) == [{"books", "air"}, {"books", "air"}]
+    assert read(hold_out=("dvd",), validate_on=("air",)) == [{"books"}, {"air"}]
+
+
+def test_parts_that_do_not_go_together_are_refused(base, tmp_path):  # noqa: F811
+    swaps = GaussianEmbedding(sigma=0.1, swaps={"good": ["great"]})
+    chosen = dataclasses.replace(whole(base), mechanism=swaps)
+    with pytest.raises(RecipeError, match="do not go together with noise on embeddings"):
+        train(chosen, *splits(), tmp_path)
+    values = recipe_to_dict(whole(base))
+    assert recipe_to_dict(recipe_from_dict(values)) == values
+    values["data"]["domain"] = None
+    with pytest.raises(RecipeError, match=r"train.domains compares domains: say with data.domain"):
+        recipe_from_dict(values)
+    values["train"]["domains"] = None
+    with pytest.raises(RecipeError, match=r"train.select=worst_domain_accuracy needs domains"):
+        recipe_from_dict(values)
+    values["train"] |= {"select": "accuracy", "environments": {"perturbations": {"a": None}}}
+    with pytest.raises(RecipeError, match="environments need two perturbations or more"):
+        recipe_from_dict(values)
+    values["train"]["environments"] = {"perturbations": {"a": None, "b": {"kind": "typos"}}}
+    with pytest.raises(RecipeError, match="both rewrite texts; a recipe takes one"):
+        recipe_from_dict(values)
+    wrong = DomainsRecipe(objective="fisher")
+    chosen = dataclasses.replace(whole(base), train=whole(base, domains=wrong).train)
+    with pytest.raises(RecipeError, match=r"train.domains: objective.kind: expected one of.*fishr"):
+        train(chosen, *splits(), tmp_path / "wrong")
+
+
+def test_labels_are_those_of_the_data():
+    assert with_domains(reviews("x", 6)).domains == DOMAINS * 2
+    assert LABELS == ["negative", "positive"]
