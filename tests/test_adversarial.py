@@ -25,8 +25,9 @@ from transformers import (
 
 from robust_nlp.errors import ModelError, RecipeError
 from robust_nlp.settings import build, plain
-from robust_nlp.training import adversarial, perturbation
-from robust_nlp.training.adversarial import AdversarialLoss, symmetric_divergence
+from robust_nlp.training import adversarial, ascents, perturbation
+from robust_nlp.training.adversarial import AdversarialLoss
+from robust_nlp.training.ascents import symmetric_divergence
 from robust_nlp.training.perturbation import Perturbation, open_tokens, perturbed
 from robust_nlp.training.replay import RandomState, replayed
 from robust_nlp.training.settings import PGD, SMART, AnyAdversary, FreeLB
@@ -873,8 +874,8 @@ def test_other_dropout_masks_are_caught(monkeypatch):
 
 
 def test_a_descent_is_caught(monkeypatch):
-    climb = adversarial.climb
-    monkeypatch.setattr(adversarial, "climb", lambda n, g, *rest: climb(n, -g, *rest))
+    climb = ascents.climb
+    monkeypatch.setattr(ascents, "climb", lambda n, g, *rest: climb(n, -g, *rest))
     with pytest.raises(AssertionError):
         check_optimum()
     with pytest.raises(AssertionError):
@@ -891,8 +892,8 @@ def test_perturbed_padding_is_caught(monkeypatch):
 
 
 def test_a_missing_projection_is_caught(monkeypatch):
-    climb = adversarial.climb
-    monkeypatch.setattr(adversarial, "climb", lambda n, g, step, _: climb(n, g, step, 0.0))
+    climb = ascents.climb
+    monkeypatch.setattr(ascents, "climb", lambda n, g, step, _: climb(n, g, step, 0.0))
     for check in (check_norms, check_optimum):
         with pytest.raises(AssertionError):
             check()
@@ -907,19 +908,19 @@ def test_a_norm_of_the_batch_is_caught(monkeypatch):
 
 def test_summed_gradients_are_caught(monkeypatch):
     settings = FreeLB(step_size=0.5)
-    averaged = adversarial.with_gradients
+    averaged = ascents.with_gradients
 
     def summed(value, of, known):
         return averaged(value, of, [None if g is None else g * settings.steps for g in known])
 
-    monkeypatch.setattr(adversarial, "with_gradients", summed)
+    monkeypatch.setattr(ascents, "with_gradients", summed)
     with pytest.raises(AssertionError):
         check_freelb(settings)
 
 
 def test_the_last_gradient_alone_is_caught(monkeypatch):
     """The worst point alone is PGD, not FreeLB."""
-    gradients, settings = adversarial.gradients, FreeLB(step_size=0.5)
+    gradients, settings = ascents.gradients, FreeLB(step_size=0.5)
     calls = []
 
     def last(loss, of, scale):
@@ -927,6 +928,6 @@ def test_the_last_gradient_alone_is_caught(monkeypatch):
         found = gradients(loss, of, scale)
         return found if len(calls) == settings.steps else [found[0], *[None] * (len(of) - 1)]
 
-    monkeypatch.setattr(adversarial, "gradients", last)
+    monkeypatch.setattr(ascents, "gradients", last)
     with pytest.raises(AssertionError):
         check_freelb(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from domain_reviews import assert_same, difference, model, reviews, trainer, weights
+from domain_reviews import assert_same, config, difference, model, reviews, trainer, weights
 from torch import nn
 
 from robust_nlp.errors import ModelError, RecipeError
@@ -150,6 +150,15 @@ def test_a_further_term_is_the_mean_over_the_rows_of_the_step(tmp_path, cut, acc
     assert logs[0] == pytest.approx(2.0 * logs[1], rel=1e-3)
 
 
+def test_a_batch_without_labels_has_no_further_term(tmp_path):
+    """Batches of one row each, of which most count nowhere: a mean over no rows is no number."""
+    rows = [{**row, "label": -100 if i % 3 else row["label"]} for i, row in enumerate(reviews())]
+    settings = {"objective": "erm", "max_steps": 1}
+    run = trained(tmp_path, (1, 24), settings=settings, extra_loss=again, data=rows)
+    longer = trained(tmp_path, (24, 1), settings={**settings, "learning_rate": 0.4}, data=rows)
+    assert_same(weights(run), weights(longer), rtol=1e-5, atol=2e-6)
+
+
 def test_a_further_term_may_be_none_and_sees_the_batch(tmp_path):
     seen = []
 
@@ -190,7 +199,15 @@ def forward_of(net):
     def forward(batch):
         features, logits = net(batch["x"])
         labels = batch["labels"]
-        rows = Rows(features, logits, labels, labels, bias=True, inner=(), sizes=(len(labels),))
+        rows = Rows(
+            features=features,
+            logits=logits,
+            labels=labels,
+            domains=labels,
+            bias=True,
+            inner=(),
+            sizes=(len(labels),),
+        )
         return rows, "outputs"
 
     return forward
@@ -249,6 +266,29 @@ def test_dropout_in_a_model_is_replayed(tmp_path):
     settings = {"penalty_weight": 500.0}
     run = trained(tmp_path, (6, 4), model=model(dropout=0.3), settings=settings)
     assert torch.isfinite(torch.cat([w.flatten() for w in weights(run).values()])).all()
+
+
+def test_activations_may_be_computed_again(tmp_path):
+    """Checkpointed activations draw their dropout a third time."""
+    name = "activation_checkpointing"
+    if not hasattr(config(tmp_path), name):
+        name = "gradient_checkpointing"
+    settings = {"penalty_weight": 500.0}
+    runs = [
+        trained(tmp_path, (6, 4), model=model(dropout=0.3), settings={**settings, name: recompute})
+        for recompute in (False, True)
+    ]
+    assert_same(weights(runs[1]), weights(runs[0]), rtol=1e-5, atol=2e-6)
+
+
+def test_low_precision_is_for_the_model_alone(tmp_path):
+    exact = [trained(tmp_path, cut, settings={"max_steps": 1}) for cut in CUTS[:2]]
+    rough = [trained(tmp_path, cut, settings={"max_steps": 1, "bf16": True}) for cut in CUTS[:2]]
+    logs = [[run.state.log_history[0] for run in runs] for runs in (exact, rough)]
+    assert logs[1][0] != logs[0][0]
+    for name in ("loss", "penalty", "grad_norm"):
+        for log in logs[1]:
+            assert log[name] == pytest.approx(logs[0][0][name], rel=0.1)
 
 
 # The whole head.

@@ -175,7 +175,7 @@ def test_labels_spread_evenly_over_the_rows_of_a_domain():
         for batch in batches:
             for domain in set(DOMAINS[batch].tolist()) - {3}:  # of the smallest there are too few
                 mine = labels[batch[DOMAINS[batch] == domain]].mean()
-                found.append(abs(mine - labels[DOMAINS == domain].mean()))
+                found.append(abs(mine - labels[domain == DOMAINS].mean()))
         return np.mean(found)
 
     assert deviation(spread) < 0.05

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 import textwrap
 import warnings
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -34,6 +36,7 @@ from transformers import (
 )
 
 from robust_nlp.errors import DataError, ModelError, RecipeError, RobustNLPWarning
+from robust_nlp.fishr.checks import check_setup
 from robust_nlp.fishr.config import FishrConfig
 from robust_nlp.fishr.objectives import Fishr, VREx
 from robust_nlp.fishr.trainer import FishrTrainer
@@ -526,10 +529,55 @@ def test_models_of_other_tasks_are_refused(tmp_path, setting):
         trainer(tmp_path, model=model(**setting))
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"is_deepspeed_enabled": True}, "DeepSpeed, tensor, context"),
+        ({"is_distributed_loading_by_transformers": True}, "DeepSpeed, tensor, context"),
+        ({"parallelism_config": SimpleNamespace(non_data_parallel_size=2)}, "DeepSpeed, tensor"),
+        ({"fsdp_plugin": SimpleNamespace(fsdp_version=1)}, '"fsdp_version": 2'),
+        ({"fsdp_plugin": SimpleNamespace(fsdp_version=2)}, None),
+        ({"parallelism_config": SimpleNamespace(non_data_parallel_size=1)}, None),
+    ],
+)
+def test_other_ways_of_parallel_training_are_refused(tmp_path, setting, message):
+    fake = SimpleNamespace(
+        args=config(tmp_path),
+        model=model(),
+        is_deepspeed_enabled=False,
+        accelerator=SimpleNamespace(state=SimpleNamespace(), parallelism_config=None),
+    )
+    for name, value in setting.items():
+        owner = {"parallelism_config": fake.accelerator, "fsdp_plugin": fake.accelerator.state}
+        setattr(owner.get(name, fake), name, value)
+    if message is None:
+        check_setup(fake, own_loss=False)
+    else:
+        with pytest.raises(RecipeError, match=message):
+            check_setup(fake, own_loss=False)
+
+
+def test_a_model_may_be_made_by_a_function(tmp_path):
+    made = trainer(tmp_path, model=None, model_init=lambda: model())
+    made.train()
+    assert_same(weights(made), weights(trained(tmp_path)))
+    made.train()  # the same again, with a new model
+    assert_same(weights(made), weights(trained(tmp_path)))
+
+
+def test_processes_that_load_data_get_the_collator(tmp_path):
+    run = trainer(tmp_path)
+    run.get_train_dataloader()
+    collate = pickle.loads(pickle.dumps(run.data_collator))
+    assert collate(reviews()[:2])["domain"].tolist() == [1, 1]
+
+
 def test_data_must_have_domains_and_labels(tmp_path):
     rows = reviews()
     with pytest.raises(DataError, match="no column 'source'"):
         trained(tmp_path, settings={"domain_column": "source"})
+    with pytest.raises(DataError, match="takes a data set with a length; got IterableDataset"):
+        trained(tmp_path, data=datasets.Dataset.from_list(rows).to_iterable_dataset())
     with pytest.raises(DataError, match="no labels"):
         trained(tmp_path, data=[{k: v for k, v in row.items() if k != "label"} for row in rows])
 

@@ -35,7 +35,7 @@ DOMAINS = ["books", "air", "dvd"]
 #: Fishr, FreeLB, rewritten copies, deletion noise with consistency, and an average of the weights.
 EVERYTHING: dict[str, Any] = {
     "domains": DomainsRecipe(objective="fishr", rows_per_domain=4, ramp_start=0.2, ramp_end=0.4),
-    "adversarial": FreeLB(steps=2),
+    "adversarial": FreeLB(steps=2, step_size=0.02, init_magnitude=0.01, relative=True),
     "augmentation": AugmentationRecipe(augmenters=({"kind": "delete_words", "rate": 0.2},)),
     "averaging": EMA(decay=0.8),
     "consistency": 1.0,
@@ -52,7 +52,8 @@ def with_domains(split: Split) -> Split:
 def whole(base, **settings):  # noqa: F811
     """A recipe with domains; checks of recipes look at data and training together."""
     args = {"per_device_train_batch_size": 24, **settings.pop("args", {})}
-    without = recipe(base, args=args)
+    chosen = {"mechanism": settings.pop("mechanism")} if "mechanism" in settings else {}
+    without = recipe(base, args=args, **chosen)
     options = {**EVERYTHING, **settings}
     return dataclasses.replace(
         without,
@@ -68,7 +69,7 @@ def splits() -> tuple[Split, Split]:
 @pytest.fixture(scope="module")
 def everything(base, tmp_path_factory):  # noqa: F811
     output = tmp_path_factory.mktemp("everything")
-    return train(whole(base, args={"num_train_epochs": 3}), *splits(), output), output
+    return train(whole(base, args={"num_train_epochs": 5}), *splits(), output), output
 
 
 def test_everything_goes_together_and_learns(everything):
@@ -85,8 +86,7 @@ def test_everything_goes_together_and_learns(everything):
     assert (output / "model" / "model.safetensors").is_file()
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(base, everything, tmp_path, monkeypatch):  # noqa: F811
-    whole_recipe = whole(base, args={"num_train_epochs": 3})
+def test_interrupted_trainings_end_with_the_same_weights(base, tmp_path, monkeypatch):  # noqa: F811
     step = FishrTrainer.training_step
     calls = 0
 
@@ -107,7 +107,6 @@ def test_an_interrupted_training_ends_with_the_same_weights(base, everything, tm
     train(whole(base, args=args), *splits(), tmp_path / "b")
     a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab")
     assert all(np.array_equal(a[name].numpy(), b[name].numpy()) for name in a)
-    assert whole_recipe.train.domains is not None
 
 
 @pytest.mark.parametrize("adversary", [FreeLB(steps=2), SMART()])
@@ -183,7 +182,7 @@ def test_held_out_domains_are_not_read(base, tmp_path):  # noqa: F811
 
 def test_parts_that_do_not_go_together_are_refused(base, tmp_path):  # noqa: F811
     swaps = GaussianEmbedding(sigma=0.1, swaps={"good": ["great"]})
-    chosen = dataclasses.replace(whole(base), mechanism=swaps)
+    chosen = whole(base, mechanism=swaps)
     with pytest.raises(RecipeError, match="do not go together with noise on embeddings"):
         train(chosen, *splits(), tmp_path)
     values = recipe_to_dict(whole(base))

@@ -5,7 +5,10 @@ Augmenters are settings with a `kind`, and rewrite a text with randomness that b
     from robust_nlp.augmentation import AugmentedRows, Copies, DeleteWords, RefreshRows, Typos
 
     rows = AugmentedRows(rows, Copies(augmenters=[DeleteWords(), Typos()], copies=2), seed=0)
-    trainer = Trainer(train_dataset=rows, callbacks=[RefreshRows([rows])], ...)
+    collator = NoisyCollator(tokenizer, None, max_length=256)  # of robust_nlp.training.collators
+    trainer = Trainer(
+        train_dataset=rows, data_collator=collator, callbacks=[RefreshRows([rows])], ...
+    )
 
 Cheap augmenters draw anew in each epoch, while batches are made. Dear ones (those of TextAttack)
 make copies once, by `augment_rows`, and adversarial examples are made every few epochs, by

@@ -1,11 +1,12 @@
-"""The exact gradient of a loss that is no sum over batches, with the memory of one batch at a time."""
+"""The gradient of a loss that is no sum over batches, with the memory of one batch at a time."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import get_device_states, set_device_states
@@ -17,7 +18,8 @@ from robust_nlp.fishr.batch import LinearCall
 TOLERANCE = 0.05
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Rows:
     """What an objective sees of some rows.
 
     Attributes:
@@ -41,9 +43,15 @@ class Rows(NamedTuple):
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
         """Put the rows of several batches together, in order; without inner layers."""
-        tensors = zip(*(part[:4] for part in parts), strict=True)
-        sizes = tuple(size for part in parts for size in part.sizes)
-        return cls(*map(torch.cat, tensors), bias=parts[0].bias, inner=(), sizes=sizes)
+        return cls(
+            features=torch.cat([part.features for part in parts]),
+            logits=torch.cat([part.logits for part in parts]),
+            labels=torch.cat([part.labels for part in parts]),
+            domains=torch.cat([part.domains for part in parts]),
+            bias=parts[0].bias,
+            inner=(),
+            sizes=tuple(size for part in parts for size in part.sizes),
+        )
 
 
 #: Runs a model on a batch; returns its rows and its outputs.
@@ -79,7 +87,9 @@ class TwoPasses:
         leaves = [rows.features.requires_grad_(), rows.logits.requires_grad_()]
         total = loss(rows)
         gradients = torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
-        pieces = zip(*(gradient.split(rows.sizes) for gradient in gradients), strict=True)
+        pieces = zip(
+            *(torch.split(gradient, list(rows.sizes)) for gradient in gradients), strict=True
+        )
         logits = [part.logits for part in parts]
         self._forward, self._n = forward, len(parts)
         self._loss = total.detach()

@@ -48,6 +48,7 @@ def balanced_sampler(
     labels = next((read[name] for name in LABELS if name in read), None)
     if labels is None:
         raise DataError(f"the training data have no labels: none of {', '.join(LABELS)}")
+    labels = [label.item() if hasattr(label, "item") else label for label in labels]
     index = [domains.index(value) for value in read[args.domain_column]]
     marks = read.get(AUGMENTED, [False] * len(index))
     index = [
@@ -58,25 +59,30 @@ def balanced_sampler(
     if by_length:
         ids = read.get("input_ids", ())
         lengths = read.get(args.length_column_name) or [len(row) for row in ids] or None
-    by_domain = defaultdict(list)
+    names, by_domain = domains.names, defaultdict(list)
     for i, label in zip(index, labels, strict=True):
         if i != UNKNOWN:
-            by_domain[domains.names[i]].append(label)
+            by_domain[names[i]].append(label)
     known = sum(map(len, by_domain.values()))
     counted = batch_size * known // max(len(index), 1)
     room = max(counted // args.rows_per_domain, 2)
-    number = args.domains_per_batch or min(room, len(by_domain)) or 1
+    number = args.domains_per_batch
+    if number is None:
+        number = max(min(room, len(by_domain)), 1)
+    probabilities = args.domain_probabilities
     sampler = DomainBalancedSampler(
         index,
         batch_size=batch_size,
         domains_per_batch=number,
         seed=args.seed if args.data_seed is None else args.data_seed,
-        probabilities=args.domain_probabilities or "uniform",
+        probabilities="uniform" if probabilities is None else probabilities,
         labels=labels if args.stratify_labels else None,
         lengths=lengths,
     )
     if args.build_objective().kind not in ("erm", "reweighted_erm"):
-        _warn(by_domain, args.rows_per_domain, batch_size=batch_size, rows=counted // number)
+        _warn(
+            by_domain, args.rows_per_domain, batch_size=batch_size, rows=counted // max(number, 1)
+        )
     return sampler
 
 

@@ -43,8 +43,8 @@ def check_setup(trainer: Any, *, own_loss: bool) -> None:
         )
     if args.whole_head and args.accumulation == "exact" and args.gradient_accumulation_steps > 1:
         raise RecipeError(
-            'whole_head needs all rows of a statistic in one batch: write accumulation="per_batch", '
-            "or gradient_accumulation_steps=1"
+            "whole_head needs all rows of a statistic in one batch: write "
+            'accumulation="per_batch", or gradient_accumulation_steps=1'
         )
     if args.eval_do_concat_batches is False:
         raise RecipeError(

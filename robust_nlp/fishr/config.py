@@ -33,9 +33,10 @@ class FishrConfig(TrainingArguments):
         ramp_end: Share of the optimizer steps from which on it has its full weight, at least
             `ramp_start`.
         balanced_batches: Whether batches have equally many rows of a few domains, as penalties
-            need them; see `DomainBalancedSampler`. `False` leaves the order to the Trainer.
-        domains_per_batch: Domains in a batch; `None` for as many as have room with `rows_per_domain`
-            rows each.
+            need them; see `DomainBalancedSampler`. Rows are sorted by length within a batch where
+            the Trainer is asked to group by length. `False` leaves the order to the Trainer.
+        domains_per_batch: Domains in a batch; `None` for as many as have room with
+            `rows_per_domain` rows each.
         rows_per_domain: Rows of each domain in a batch that a statistic should have; below 8, it is
             mostly noise.
         domain_probabilities: How often a domain is drawn: "uniform", "proportional" to its size,
@@ -84,11 +85,12 @@ class FishrConfig(TrainingArguments):
         },
     )
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "objective"]
+    #: Settings that a command line gives as JSON.
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "objective"]  # noqa: RUF012
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self.objective = plain(_objective(self.objective))
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        self.objective = self.objective_settings
         self.domain_probabilities = _probabilities(self.domain_probabilities)
         if not 0.0 <= (self.penalty_weight or 0.0) < float("inf"):
             raise RecipeError(
@@ -112,6 +114,12 @@ class FishrConfig(TrainingArguments):
     def build_objective(self) -> AnyObjective:
         """Return the objective that is minimized."""
         return _objective(self.objective)
+
+    @property
+    def objective_settings(self) -> dict[str, Any]:
+        """The objective as a mapping with all settings."""
+        settings: dict[str, Any] = plain(self.build_objective())
+        return settings
 
     def penalty_weight_at(self, step: int, total: int) -> float:
         """Return the weight of the penalty after some of all optimizer steps."""

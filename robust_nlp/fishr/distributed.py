@@ -41,10 +41,10 @@ def halves_over_processes(groups: torch.Tensor, sizes: Sequence[int]) -> torch.T
     Returns:
         0 or 1 for each row of this process.
     """
-    mine = [part.tolist() for part in groups.split(list(sizes))]
+    mine = [part.tolist() for part in torch.split(groups, list(sizes))]
     everyone: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     in_order = [part for batches in zip(*everyone, strict=True) for part in batches]
     halves = alternate(torch.tensor([group for part in in_order for group in part]))
-    own = halves.split([len(part) for part in in_order])[dist.get_rank() :: len(everyone)]
+    own = torch.split(halves, [len(part) for part in in_order])[dist.get_rank() :: len(everyone)]
     return torch.cat(own).to(groups.device)

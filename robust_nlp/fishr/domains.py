@@ -98,16 +98,18 @@ class DomainCollator:
 
     The columns of domains and of marks for augmented copies are taken out of the rows, which the
     collator would not know how to pad, and put into its batch: long and bool, shape `(rows,)`. A
-    row without a domain is of an unknown one. Batches without labels are left as they are: nothing
-    is measured on them.
+    row without a domain is of an unknown one. Where the collator makes several versions of each
+    example, all first ones before all second ones, those after the first are marked as augmented.
+    Batches without labels are left as they are: nothing is measured on them.
 
     Args:
-        collator: The data collator; it must make one row of each example, in order.
+        collator: The data collator; it must make one row of each example, in order, or as many of
+            each, in blocks.
         domains: The names of the domains.
         column: Column of the domains, in examples and in batches.
 
     Raises:
-        DataError: If the collator makes more or fewer rows than it was given.
+        DataError: If the collator makes more rows of some examples than of others.
     """
 
     def __init__(
@@ -123,12 +125,14 @@ class DomainCollator:
         batch = self.collator(rows)
         if batch.get("labels") is None:
             return batch
-        if len(batch["labels"]) != len(rows):
+        copies, rest = divmod(len(batch["labels"]), max(len(rows), 1))
+        if rest or not copies:
             raise DataError(
                 f"the data collator made {len(batch['labels'])} rows of {len(rows)} examples; "
-                "domains need one row of each example, in order"
+                "domains need one row of each example, in order, or as many of each, in blocks"
             )
-        batch[self._column] = torch.tensor(domains)
+        batch[self._column] = torch.tensor(domains * copies)
+        augmented += [True] * (len(rows) * (copies - 1))
         if any(augmented):
             batch[AUGMENTED] = torch.tensor(augmented)
         return batch

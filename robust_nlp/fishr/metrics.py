@@ -91,8 +91,9 @@ class DomainMetrics:
 
     def compute(self, prediction: EvalPrediction, compute_result: bool | None = None) -> Any:
         """Return the metrics, or take up the rows of a batch if more are to come."""
-        theirs, table = prediction.predictions
-        labels = prediction.label_ids
+        labels: Any = prediction.label_ids
+        both: Any = prediction.predictions
+        theirs, table = both
         domains = torch.as_tensor(labels[-1]).cpu().numpy()[:, None]
         self._rows.append(np.concatenate([torch.as_tensor(table).cpu().numpy(), domains], axis=1))
         metrics: dict[str, Any] = {}

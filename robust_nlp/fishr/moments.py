@@ -126,9 +126,10 @@ def _variances(
                     domains=present, counts=present, values=rows[0].new_zeros(0, size)
                 )
             means = torch.split(totals / counts, [values.shape[1] for values in rows], dim=1)
+        own, order = member[present].nonzero(as_tuple=True)  # rows, domain by domain
         pieces: list[Tensor] = []
         for layer, a, b in zip(layers, means[::2], means[1::2], strict=True):
-            pieces += _shifted_sums(layer, member[present], a, b)
+            pieces += _shifted_sums(layer, own, order, a, b)
         moments = torch.split(
             reduce(torch.cat(pieces, dim=1)) / counts, [piece.shape[1] for piece in pieces], dim=1
         )
@@ -147,7 +148,9 @@ def _variances(
     return DomainVariances(domains=present, counts=counts.squeeze(1).long(), values=values)
 
 
-def _shifted_sums(layer: LayerRows, member: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _shifted_sums(
+    layer: LayerRows, own: Tensor, order: Tensor, a: Tensor, b: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the sums of X and X² over the rows of each group; shapes `(groups, parameters)`.
 
     X is a row's gradient less a constant. With D = g - a and G = x - b, where a and b are the
@@ -162,15 +165,17 @@ def _shifted_sums(layer: LayerRows, member: Tensor, a: Tensor, b: Tensor) -> tup
 
     Args:
         layer: x and g.
-        member: Which rows belong to each group; shape `(groups, rows)`.
+        own: Group of each row that is in one, rising; shape `(members,)`.
+        order: These rows; shape `(members,)`.
         a: Shape `(groups, out)`.
         b: Shape `(groups, in)`.
     """
-    own = member.argmax(dim=0)  # of rows in no group, anything: they do not count
-    d, g = layer.gradients - a[own], layer.inputs - b[own]
+    d, g = layer.gradients[order] - a[own], layer.inputs[order] - b[own]
     one = d.new_ones(len(d), 1)
     left, right = torch.cat([one, d, d * d], dim=1), torch.cat([one, g, g * g], dim=1)
-    sums = (member[:, None] * left.T) @ right  # all products in one
+    sizes = own.bincount(minlength=len(a)).tolist()
+    parts = zip(torch.split(left, sizes), torch.split(right, sizes), strict=True)
+    sums = torch.stack([of_left.T @ of_right for of_left, of_right in parts])  # all products in one
     out, inputs = d.shape[1], g.shape[1]
     of_one, of_d, of_d2 = torch.split(sums, [1, out, out], dim=1)
     (_, sum_g, sum_g2), (sum_d, dg, dg2), (sum_d2, d2g, d2g2) = (

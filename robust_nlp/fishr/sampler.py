@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -54,7 +54,7 @@ class DomainBalancedSampler(Sampler[int]):
         batch_size: int,
         domains_per_batch: int,
         seed: int,
-        probabilities: Literal["uniform", "proportional"] | float = "uniform",
+        probabilities: str | float = "uniform",
         labels: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
     ) -> None:

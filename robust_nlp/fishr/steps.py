@@ -13,7 +13,8 @@ from robust_nlp.fishr.accumulation import Rows
 from robust_nlp.fishr.batch import domain_batch
 from robust_nlp.fishr.distributed import halves_over_processes, sum_over_processes
 from robust_nlp.fishr.domains import DomainNames
-from robust_nlp.fishr.objectives import IRM, AnyObjective, Fishr
+from robust_nlp.fishr.invariance import IRM
+from robust_nlp.fishr.objectives import AnyObjective, Fishr
 from robust_nlp.fishr.residuals import TaskLoss
 from robust_nlp.fishr.state import ObjectiveState
 from robust_nlp.fishr.tally import Tally, domain_table
@@ -39,9 +40,9 @@ class DomainLoss:
     def __init__(self, objective: AnyObjective, domains: DomainNames, task_loss: TaskLoss) -> None:
         self._objective, self._domains, self._task_loss = objective, domains, task_loss
         self._splits_domains = (
-            isinstance(objective, IRM)
-            or isinstance(objective, Fishr)
-            and objective.estimator == "cross_split"
+            objective.estimator == "cross_split"
+            if isinstance(objective, Fishr)
+            else isinstance(objective, IRM)
         )
         self.state = ObjectiveState()
         self.n_rows = torch.tensor(1.0)

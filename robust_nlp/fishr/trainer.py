@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import Sampler
+from torch.utils.data import IterableDataset, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from robust_nlp.errors import DataError, RecipeError
 from robust_nlp.fishr.accumulation import Rows, TwoPasses
 from robust_nlp.fishr.batches import balanced_sampler
-from robust_nlp.fishr.checks import check_setup
 from robust_nlp.fishr.checkpoint import load_state, save_state
+from robust_nlp.fishr.checks import check_setup
 from robust_nlp.fishr.config import FishrConfig
 from robust_nlp.fishr.domains import AUGMENTED, DomainCollator, DomainNames, columns
 from robust_nlp.fishr.head import HeadCapture
@@ -146,10 +146,16 @@ class FishrTrainer(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            self._signature_columns = [*self._signature_columns, AUGMENTED]
+            self._signature_columns: Any = [*(self._signature_columns or ()), AUGMENTED]
 
     def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        if hasattr(dataset, "__len__") and not any(known is dataset for known in self._learned):
+        streamed = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
+        if streamed and kwargs.get("is_training"):
+            raise DataError(
+                f"domains are learned and balanced before training, which takes a data set with a "
+                f"length; got {type(dataset).__name__}"
+            )
+        if not streamed and not any(known is dataset for known in self._learned):
             column = self.args.domain_column
             self.domains.learn(columns(dataset, column).get(column, ()))
             self._learned.append(dataset)
@@ -160,7 +166,8 @@ class FishrTrainer(Trainer):
         args = self.args
         if not args.balanced_batches:
             return super()._get_train_sampler(dataset)
-        processes = 1 if args.accelerator_config.split_batches else args.world_size
+        accelerate: Any = args.accelerator_config
+        processes = 1 if accelerate.split_batches else args.world_size
         batches = args.gradient_accumulation_steps if args.accumulation == "exact" else 1
         size = self._train_batch_size * processes * batches
         self._epoch.sampler = balanced_sampler(dataset, self.domains, args, batch_size=size)
@@ -220,9 +227,10 @@ class FishrTrainer(Trainer):
             loss = self._objective_loss(rows)
         if self._extra_loss is not None:
             extra = self._extra_loss(self, model, inputs, outputs)
-            if extra is not None:
-                # The mean over all rows of this loss, of which gradients are averaged.
-                share *= self.args.world_size * (inputs["labels"] != IGNORED).sum()
+            n_rows = int((inputs["labels"] != IGNORED).sum())
+            if extra is not None and n_rows:  # a mean over no rows is no number
+                # Averaged over processes and batches, this is the mean over the rows of all.
+                share *= self.args.world_size * n_rows
                 loss = loss + share / self.domain_loss.n_rows * extra
         return loss, outputs
 
@@ -271,10 +279,15 @@ class FishrTrainer(Trainer):
             predictions=output.predictions[0], label_ids=without_domains(output.label_ids)
         )
 
-    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
         """Return and log the metrics of `validate`, if there is one, or those of the Trainer."""
         if self._validate is None:
-            return super().evaluate(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+            return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in self._validate(self).items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -294,13 +307,13 @@ class FishrTrainer(Trainer):
         if self.args.should_save and not self.args.save_only_model:
             name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder = Path(self._get_output_dir(trial=trial), name)
-            save_state(folder, self.domain_loss.state, self.args.objective)
+            save_state(folder, self.domain_loss.state, self.args.objective_settings)
         super()._save_checkpoint(model, trial)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self.domain_loss.state = load_state(Path(checkpoint), self.args.objective)
+            self.domain_loss.state = load_state(Path(checkpoint), self.args.objective_settings)
 
 
 def _logits(outputs: Any) -> Tensor:

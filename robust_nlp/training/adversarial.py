@@ -11,21 +11,18 @@ import torch
 import torch.nn.functional as F
 
 from robust_nlp.errors import ModelError
-from robust_nlp.training.gradients import gradients, with_gradients
+from robust_nlp.training.ascents import Loss, freelb, pgd, smart
 from robust_nlp.training.perturbation import (
     Perturbation,
     bare,
-    climb,
-    climb_max_norm,
     embedding_of,
     open_tokens,
     order_checked,
     perturbed,
 )
 from robust_nlp.training.replay import RandomState, replayed
-from robust_nlp.training.settings import PGD, SMART, AnyAdversary, FreeLB
+from robust_nlp.training.settings import PGD, SMART, AnyAdversary
 
-Loss = Callable[[torch.Tensor], torch.Tensor]
 TaskLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _IGNORED = -100
@@ -132,14 +129,14 @@ class AdversarialLoss:
             reference = logits(where.zeros()) if own else _full(clean_logits)
             rows = torch.ones(len(reference), device=reference.device)
             shares = rows if counted is None else counted.to(rows)
-            return self._smart(settings, numbers, logits, reference, shares, scale)
+            return smart(settings, numbers, logits, reference, shares, self.losses, scale)
         if isinstance(settings, PGD):
             size = settings.radius if settings.random_start else 0.0
             numbers = where.start(keys, self._seed, step, size=size)
-            return self._pgd(settings, numbers, cost, scale)
+            return pgd(settings, numbers, cost, scale)
         numbers = where.start(keys, self._seed, step, size=settings.init_magnitude)
         parameters = [p for p in model.parameters() if p.requires_grad]
-        return self._freelb(settings, numbers, cost, scale, parameters, backward)
+        return freelb(settings, numbers, cost, scale, parameters, backward)
 
     def extra_loss(
         self,
@@ -241,77 +238,6 @@ class AdversarialLoss:
                     self._order_known = True
         finally:
             self._own_pass = False
-
-    def _freelb(
-        self,
-        settings: FreeLB,
-        numbers: torch.Tensor,
-        cost: Loss,
-        scale: float,
-        parameters: list[torch.nn.Parameter],
-        backward: Callable[[torch.Tensor], Any] | None,
-    ) -> torch.Tensor:
-        share = settings.weight / settings.steps
-        sums: list[torch.Tensor | None] = [None] * len(parameters)
-        for k in range(settings.steps):
-            numbers.requires_grad_()
-            loss = cost(numbers) * share
-            if backward is None:
-                gradient, *others = gradients(loss, [numbers, *parameters], scale)
-                sums = [
-                    one if other is None else other if one is None else one + other
-                    for one, other in zip(sums, others, strict=True)
-                ]
-            else:
-                backward(loss)
-                gradient = numbers.grad
-            assert gradient is not None
-            if k < settings.steps - 1:
-                numbers = climb(numbers, gradient, settings.step_size, settings.max_norm)
-        total = torch.stack(self.losses).mean() * settings.weight
-        return total if backward is not None else with_gradients(total, parameters, sums)
-
-    def _pgd(self, settings: PGD, numbers: torch.Tensor, cost: Loss, scale: float) -> torch.Tensor:
-        step_size = settings.step_size or 2.5 * settings.radius / settings.steps
-        for _ in range(settings.steps):
-            numbers.requires_grad_()
-            (gradient,) = gradients(cost(numbers), [numbers], scale)
-            assert gradient is not None
-            numbers = climb(numbers, gradient, step_size, settings.radius)
-        return settings.weight * cost(numbers)
-
-    def _smart(
-        self,
-        settings: SMART,
-        numbers: torch.Tensor,
-        logits: Loss,
-        reference: torch.Tensor,
-        shares: torch.Tensor,
-        scale: float,
-    ) -> torch.Tensor:
-        shares = shares / shares.sum().clamp(min=1.0)
-        for _ in range(settings.steps):
-            numbers.requires_grad_()
-            far = symmetric_divergence(reference.detach(), logits(numbers))
-            self.losses.append((far.detach() * shares).sum())
-            # A sum, so that what is added to the norm weighs the same in batches of all sizes.
-            (gradient,) = gradients(far.sum(), [numbers], scale)
-            assert gradient is not None
-            numbers = climb_max_norm(
-                numbers, gradient, settings.step_size, settings.max_norm, settings.eps
-            )
-        loss = (symmetric_divergence(reference, logits(numbers)) * shares).sum()
-        self.losses.append(loss.detach())
-        return settings.weight * loss
-
-
-def symmetric_divergence(p_logits: torch.Tensor, q_logits: torch.Tensor) -> torch.Tensor:
-    """Return KL(p || q) + KL(q || p) of rows of logits, with gradients to both; shape `(rows,)`.
-
-    Source: SMART (see the settings), below equation 2.
-    """
-    log_p, log_q = p_logits.log_softmax(dim=-1), q_logits.log_softmax(dim=-1)
-    return ((log_p.exp() - log_q.exp()) * (log_p - log_q)).sum(dim=-1)
 
 
 def _logits(outputs: Any) -> torch.Tensor:
