@@ -35,13 +35,19 @@ from robust_nlp.threats import ThreatModel
 
 #: Names whose modules import torch or transformers, and so wait until somebody asks for them.
 _LATER = {
+    "AdversarialLoss": "robust_nlp.training.adversarial",
     "DenoisedClassifier": "robust_nlp.denoising",
+    "FishrConfig": "robust_nlp.fishr.config",
+    "FishrTrainer": "robust_nlp.fishr.trainer",
     "HuggingFaceClassifier": "robust_nlp.huggingface",
     "MaskedLMDenoiser": "robust_nlp.denoising",
+    "WeightAveraging": "robust_nlp.training.averaging",
+    "fishr_penalty": "robust_nlp.fishr.penalty",
 }
 
 __all__ = [
     "AdaptiveDeletion",
+    "AdversarialLoss",
     "AllowedSwaps",
     "BagDeletion",
     "BaseClassifier",
@@ -52,6 +58,8 @@ __all__ = [
     "EditBudget",
     "ExactPlan",
     "ExponentialSubstitution",
+    "FishrConfig",
+    "FishrTrainer",
     "FixedPlan",
     "GaussianEmbedding",
     "HuggingFaceClassifier",
@@ -67,9 +75,11 @@ __all__ = [
     "TextMechanism",
     "ThreatModel",
     "VoteCounts",
+    "WeightAveraging",
     "__version__",
     "certificate_from_votes",
     "certified_accuracy",
+    "fishr_penalty",
 ]
 
 

@@ -23,6 +23,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "pyarrow",
+    "textattack",
 )
 
 #: A module of each extra, which shows whether it is installed.
