@@ -15,6 +15,7 @@ from robust_nlp.denoising.settings import AnyDenoiserSettings
 from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
 from robust_nlp.settings import build, from_yaml, override, plain, to_yaml
+from robust_nlp.study.settings import StudyRecipe
 from robust_nlp.threats import attacker_name, parse_attacker
 from robust_nlp.training.settings import AnyAdversary, AnyAveraging
 
@@ -35,6 +36,9 @@ class ModelRecipe:
         device: A torch device; `None` takes a GPU if there is one.
         dtype: Precision of the weights: "float32", "bfloat16" or "float16".
         batch_tokens: Tokens in a batch of noisy texts; changes the speed, never a vote.
+        freeze: Layers, counted from the embeddings, that fine-tuning leaves as they are, with the
+            embeddings; 0 for the embeddings alone, `None` for nothing. Training is faster, and
+            learns less.
     """
 
     base: str
@@ -44,9 +48,12 @@ class ModelRecipe:
     device: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     batch_tokens: int = 4096
+    freeze: int | None = None
 
     def __post_init__(self) -> None:
         _check_at_least_one(self, "max_length", "batch_tokens")
+        if self.freeze is not None and self.freeze < 0:
+            raise ValueError(f"freeze is a number of layers of at least 0; got {self.freeze}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,6 +325,7 @@ class Recipe:
         train: Fine-tuning.
         certify: Certification.
         report: What the report shows.
+        study: Variants of the training that `robust-nlp domains` compares; `None` for none.
 
     Raises:
         ValueError: If the settings do not fit together.
@@ -333,6 +341,7 @@ class Recipe:
     train: TrainRecipe = field(default_factory=TrainRecipe)
     certify: CertifyRecipe = field(default_factory=CertifyRecipe)
     report: ReportRecipe = field(default_factory=ReportRecipe)
+    study: StudyRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -364,6 +373,29 @@ class Recipe:
             names = tuple(n for n in self.mechanism.shown if parse_attacker(n) <= possible)
             certify = dataclasses.replace(self.certify, attackers=names)
             object.__setattr__(self, "certify", certify)
+        if self.study is not None:
+            if self.data.domain is None or self.denoiser is not None:
+                raise ValueError(
+                    "study holds out domains and trains classifiers: say with data.domain which "
+                    "column holds the domains, and leave the denoiser out"
+                )
+            for name in self.study.variants:
+                self.variant(name)
+
+    def variant(self, name: str) -> Recipe:
+        """Return the recipe of a variant of the study, by itself without a study.
+
+        Raises:
+            RecipeError: If the entries of the variant do not make a recipe.
+        """
+        assert self.study is not None
+        values = recipe_to_dict(dataclasses.replace(self, study=None))
+        try:
+            for entry, value in self.study.variants[name].items():
+                override(values, f"{entry}={to_yaml(value)}")
+            return recipe_from_dict(values)
+        except RecipeError as error:
+            raise RecipeError(f"study.variants.{name}: {error}") from error
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -87,10 +87,20 @@ def test_batches_without_labels_have_no_domains():
     assert collator()([{"x": 1, "source": "dvd"}]).keys() == {"x"}
 
 
-def test_a_collator_that_makes_more_rows_is_refused():
-    twice = collator(lambda rows: stack([*rows, *rows]))
-    with pytest.raises(DataError, match="made 4 rows of 2 examples"):
-        twice([{"x": 1, "labels": 0}, {"x": 2, "labels": 1}])
+def test_further_versions_of_the_examples_are_augmented_copies():
+    batch = collator(lambda rows: stack([*rows, *rows, *rows]))(
+        [{"x": 1, "labels": 0, "source": "dvd"}, {"x": 2, "labels": 1, "source": "books"}]
+    )
+    assert batch["x"].tolist() == 3 * [1, 2]
+    assert batch["source"].tolist() == 3 * [1, 0]
+    assert batch[AUGMENTED].tolist() == [False, False, True, True, True, True]
+
+
+@pytest.mark.parametrize("n", [1, 3, 5])
+def test_a_collator_that_makes_more_rows_of_some_examples_is_refused(n):
+    some = collator(lambda rows: stack([*rows, *rows, *rows][:n]))
+    with pytest.raises(DataError, match=f"made {n} rows of 2 examples"):
+        some([{"x": 1, "labels": 0}, {"x": 2, "labels": 1}])
 
 
 # The order of examples.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,9 @@ class TwoPasses:
         self, forward: Forward, batches: Sequence[Any], loss: Callable[[Rows], torch.Tensor]
     ) -> None:
         states, parts = [], []
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # Checkpointed activations warn of what is meant here.
+            warnings.filterwarnings("ignore", "None of the inputs have requires_grad")
             for batch in batches:
                 states.append(_Randomness(batch["labels"]))
                 parts.append(forward(batch)[0])

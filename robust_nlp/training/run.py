@@ -25,6 +25,7 @@ from robust_nlp.smoothing import save_smoothing
 from robust_nlp.training.arguments import metric, training_arguments
 from robust_nlp.training.assemble import make_trainer
 from robust_nlp.training.collators import NoisyCollator
+from robust_nlp.training.freezing import freeze_layers
 from robust_nlp.training.gaussian import EmbeddingNoise, EmbeddingNoiseCollator
 from robust_nlp.training.projection import fold, project
 from robust_nlp.training.rows import examples, training_rows
@@ -173,10 +174,12 @@ def load_for_training(
 ) -> HuggingFaceClassifier:
     """Load a base model in single precision with a head for the given classes.
 
-    A tokenizer without a pad token pads with its end-of-text token.
+    A tokenizer without a pad token pads with its end-of-text token. Lower layers are frozen as the
+    recipe says.
 
     Raises:
-        ModelError: If there is no such model, or its tokenizer has nothing to pad with.
+        ModelError: If there is no such model, its tokenizer has nothing to pad with, or it has no
+            such layers to freeze.
     """
     source = resolve_base(recipe.base)
     try:
@@ -195,6 +198,8 @@ def load_for_training(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
+    if recipe.freeze is not None:
+        freeze_layers(model, recipe.freeze)
     return HuggingFaceClassifier(
         model,
         tokenizer,
