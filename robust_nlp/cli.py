@@ -91,6 +91,31 @@ def certify(
 
 
 @app.command()
+def domains(
+    recipe: RecipeFile,
+    output: Output = None,
+    set_: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VARIANT", help="Train this variant alone; repeatable."),
+    ] = None,
+    limit_runs: Annotated[
+        int | None, typer.Option(min=0, help="Trainings at most; 0 only reports.")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the runs of the variants first.")
+    ] = False,
+) -> None:
+    """Hold out each domain in turn, for each variant and seed, and compare; it may be resumed."""
+    with _session(resumable=True):
+        from robust_nlp.study.drive import run_study
+
+        loaded, folder = _load(recipe, set_, output)
+        _say(run_study(loaded, folder, only=only or (), limit_runs=limit_runs, fresh=fresh))
+        _say(f"The report is in {folder / 'study.md'}, all numbers in {folder / 'study.json'}.")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     alpha: Annotated[

@@ -198,6 +198,15 @@ def test_lora_on_the_head_gives_gradients_of_the_effective_weight(architecture, 
     assert_gradients(rows, losses, layer)
 
 
+def test_a_layer_with_lora_is_one_layer_of_the_whole_head():
+    model = with_lora("Bert", target_modules=r".*(pooler\.dense|classifier)")
+    layers = [layer_of(model, name).requires_grad_() for name in ("pooler.dense", "classifier")]
+    batch, losses = batch_of(HeadCapture(model, whole_head=True), model, inputs_of())
+    assert len(batch.layers) == 2
+    for rows, layer in zip(batch.layers, layers, strict=True):
+        assert_gradients(rows, losses, layer)
+
+
 # --- how it is used ------------------------------------------------------------------------------
 
 
@@ -252,6 +261,16 @@ def test_variances_come_out_of_a_model():
         [gradients[:3].var(0, unbiased=False), gradients[3:].var(0, unbiased=False)]
     )
     assert largest_error(gradient_variances(batch, 2).values, expected) < 1e-4
+
+
+def test_of_two_layers_with_the_same_logits_the_last_one_counts():
+    model = nn.Sequential(nn.Linear(4, 2), nn.Tanh(), nn.Linear(2, 2))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    capture = HeadCapture(model, num_labels=2)
+    with capture.watching():
+        logits = model(torch.randn(3, 4))
+    assert capture.rows(logits).features.shape == (3, 2)
 
 
 def test_equal_logits_of_several_positions_are_told_apart_by_the_mask():

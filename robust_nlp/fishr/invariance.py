@@ -117,16 +117,17 @@ def _feature_distance(
         return zero_with_graph(batch)
     features = batch.features
     member = membership(batch.groups(n_domains), n_domains, features.dtype)[domains]
-    with torch.no_grad():  # any shift gives the same result; this one is safe in float32
+    with torch.no_grad():
         totals = reduce(torch.cat([member.sum(dim=1, keepdim=True), member @ features], dim=1))
         counts, shifts = totals[:, :1], totals[:, 1:] / totals[:, :1]
-    shifted = features - shifts[member.argmax(dim=0)]
-    products = (member[:, None] * shifted.T) @ shifted
-    sums = reduce(torch.cat([(member @ shifted)[:, None], products], dim=1))
-    means, squares = torch.split(sums / counts[:, :, None], [1, features.shape[1]], dim=1)
-    covariances = squares - means.transpose(1, 2) * means
-    unbiased = covariances * (counts / (counts - 1.0))[:, :, None]
-    parts = (means.squeeze(1) + shifts, unbiased.flatten(1))
+    own, order = member.nonzero(as_tuple=True)  # rows, domain by domain
+    shifted = features[order] - shifts[own]
+    rows = torch.split(shifted, own.bincount(minlength=e).tolist())
+    sums = torch.stack([torch.cat([each.sum(dim=0)[None], each.T @ each]) for each in rows])
+    of_rows, of_products = torch.split(reduce(sums), [1, features.shape[1]], dim=1)
+    # Rows are shifted by their mean, so that the square of their mean is 0, as is its gradient.
+    covariances = of_products / (counts - 1.0)[:, :, None]
+    parts = (shifts + of_rows.squeeze(1) / counts, covariances.flatten(1))
     # Squared differences of all pairs sum to E times the squared deviations from the mean.
     of_means, of_covariances = (spread(part, part) for part in parts)
     return 2.0 * e / (e - 1.0) * (of_means + of_covariances)

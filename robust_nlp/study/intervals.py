@@ -71,12 +71,12 @@ def seed_interval(differences: Sequence[float]) -> Interval | None:
     n = len(differences)
     if n < 2:
         return None
-    reach = _factor(n) * float(np.std(differences, ddof=1)) / np.sqrt(n)
+    reach = seed_factor(n) * float(np.std(differences, ddof=1)) / np.sqrt(n)
     mean = float(np.mean(differences))
     return mean - reach, mean + reach
 
 
-def _factor(n: int) -> float:
+def seed_factor(n: int) -> float:
     """Return how many standard errors an interval over `n` seeds reaches to each side."""
     return float(student.ppf((1.0 + LEVEL) / 2.0, n - 1))
 

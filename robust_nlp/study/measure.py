@@ -23,7 +23,14 @@ from robust_nlp.units import text_key
 
 
 def measure(
-    recipe: Recipe, run: StudyRun, test: Split, chosen: DomainTexts, state: Any, texts_file: Path
+    recipe: Recipe,
+    run: StudyRun,
+    test: Split,
+    chosen: DomainTexts,
+    state: Any,
+    texts_file: Path,
+    *,
+    again: bool = False,
 ) -> list[dict[str, Any]]:
     """Return what the model of a run makes of each test text; call it in all processes.
 
@@ -34,6 +41,7 @@ def measure(
         chosen: Which of its rows are measured.
         state: The `accelerate.PartialState` of the processes, which share the texts.
         texts_file: Where `write_texts` wrote those of the held-out domain.
+        again: Whether to delete certificates that are there, and not to go on with them.
 
     Returns:
         Rows of `robust_nlp.study.measured.ANSWERS`, the held-out domain first.
@@ -82,12 +90,10 @@ def measure(
     ]
     if study.certify is not None:
         certified = pipeline.certify(
-            _certification(run, texts_file, study.certify), run.path / "certified"
+            _certification(run, texts_file, study.certify), run.path / "certified", fresh=again
         )
         for row, record in zip(result, certified.rows(), strict=False):
-            row.update(
-                certified=True, smoothed_answer=record["predicted"], radius=record["radius"]
-            )
+            row.update(certified=True, smoothed_answer=record["predicted"], radius=record["radius"])
     if study.attack is not None:
         n = min(study.attack.limit, n_held_out)
         attacked = AdversarialExamples(

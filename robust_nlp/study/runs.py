@@ -88,9 +88,7 @@ def study_runs(recipe: Recipe, output: Path, domains: Sequence[str]) -> list[Stu
     for seed in study.seeds:
         for domain in domains:
             for name, variant in variants.items():
-                data = dataclasses.replace(
-                    variant.data, hold_out=(*variant.data.hold_out, domain)
-                )
+                data = dataclasses.replace(variant.data, hold_out=(*variant.data.hold_out, domain))
                 own = dataclasses.replace(
                     variant, name=f"{recipe.name}-{name}", seed=seed, data=data
                 )

@@ -58,7 +58,7 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     }
     for what in ("eval", "save", "logging"):
         defaults[f"{what}_strategy"] = "steps" if f"{what}_steps" in given else "epoch"
-    arguments: Any = TrainingArguments
+    arguments: type[TrainingArguments] = TrainingArguments
     if compares_domains(recipe):
         arguments = FishrConfig
         defaults |= _domain_arguments(recipe)

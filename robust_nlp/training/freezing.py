@@ -29,7 +29,9 @@ def freeze_layers(model: Any, n_layers: int) -> None:
     base = model.base_model
     name, n_there = _layers(base, int(model.config.num_hidden_layers))
     if n_layers > n_there:
-        raise ModelError(f"cannot freeze {n_layers} layers of {type(base).__name__}: it has {n_there}")
+        raise ModelError(
+            f"cannot freeze {n_layers} layers of {type(base).__name__}: it has {n_there}"
+        )
     inside, below = f"{name}.", True
     for key, parameter in base.named_parameters():
         below = below and not key.startswith(inside)

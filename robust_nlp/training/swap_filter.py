@@ -148,7 +148,7 @@ def moments_of(
             batch = collator([examples[i] for i in order[start : start + BATCH]])
             ids = batch["input_ids"].to(table.device)
             probe = torch.zeros(*ids.shape, size, device=table.device, requires_grad=True)
-            with embeddings_changed(embedding, lambda rows, probe=probe: rows + probe):
+            with embeddings_changed(embedding, probe.add):
                 inputs = {k: v.to(table.device) for k, v in batch.items() if k in _INPUTS}
                 logits = model(**inputs).logits.double()
             labels += batch["labels"].tolist()

@@ -1,0 +1,124 @@
+"""What to attack, with which recipes, and within which limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from robust_nlp.errors import did_you_mean
+from robust_nlp.swaps import SwapSetting
+
+#: Our names of TextAttack's recipes, the cheapest first by questions and seconds an example.
+NAMES: dict[str, str] = {
+    "checklist": "CheckList2020",
+    "deepwordbug": "DeepWordBugGao2018",
+    "a2t": "A2TYoo2021",
+    "textfooler": "TextFoolerJin2019",
+    "textbugger": "TextBuggerLi2018",
+    "pwws": "PWWSRen2019",
+    "bae": "BAEGarg2019",
+    "bert-attack": "BERTAttackLi2020",
+    "pruthi": "Pruthi2019",
+    "leap": "LEAP2023",
+    "iga": "IGAWang2019",
+    "kuleshov": "Kuleshov2017",
+    "fast-genetic": "FasterGeneticAlgorithmJia2019",
+    "genetic": "GeneticAlgorithmAlzantot2018",
+    "pso": "PSOZang2020",
+    "clare": "CLARE2020",
+}
+
+#: Votes of the judge for each vote of the search, at least.
+LEAST_JUDGED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRecipe:
+    """Attacks on the texts of a split.
+
+    Attributes:
+        attacks: Names of TextAttack's recipes, such as "deepwordbug", "pwws" and "textfooler".
+            "a2t" is put together from `swaps` and NLTK's tagger, without a sentence encoder.
+        split: Split that is attacked.
+        limit: Texts at most, from the start; `None` takes all.
+        swaps: For "a2t", which words may replace which; see `robust_nlp.swaps.AllowedSwaps`.
+        survivors_only: Whether an attack gets only the examples on which cheaper ones failed. The
+            worst case over the attacks is the same, and costs less.
+        max_forwards: Forwards of the base classifier per example and attack at most, those of the
+            judge included; `None` for no limit.
+        max_seconds: Seconds per example and attack at most: those of its own Python code, and its
+            part of shared forwards; `None` for no limit. Which examples end in this way depends
+            on the machine.
+        width: Examples that are attacked at once; changes the speed, never a result.
+        check_examples: Examples of each control experiment; see `robust_nlp.attacks.detectors`.
+        search_votes: For smoothed classifiers, noisy texts per question of the search.
+        redraw: Rounds of questions after which the search draws new noise, at least 1.
+        judge_votes: Hard votes of the judge per text, at least 10 times the votes of the search.
+        judgements: Texts per example and attack that the judge looks at, the clean one not
+            counted.
+        alpha: Probability that the judge confirms a wrong text in an attack on an example, in
+            `(0, 1)`; it is shared out among the judgements.
+
+    Raises:
+        ValueError: If a setting is unknown or out of range.
+    """
+
+    attacks: tuple[str, ...] = ("deepwordbug", "pwws", "textfooler")
+    split: str = "test"
+    limit: int | None = 200
+    swaps: SwapSetting | None = field(default=None, hash=False)
+    survivors_only: bool = True
+    max_forwards: int | None = None
+    max_seconds: float | None = 600.0
+    width: int = 32
+    check_examples: int = 32
+    search_votes: int = 32
+    redraw: int = 8
+    judge_votes: int = 1_000
+    judgements: int = 4
+    alpha: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not self.attacks:
+            raise ValueError("an attack recipe needs one attack or more; got none")
+        for name in self.attacks:
+            if name not in NAMES:
+                raise ValueError(
+                    f"attacks are named {', '.join(NAMES)}; got {name!r}."
+                    f"{did_you_mean(str(name), NAMES)}"
+                )
+        if len(set(self.attacks)) < len(self.attacks):
+            raise ValueError(f"each attack goes once; got {', '.join(self.attacks)}")
+        if ("a2t" in self.attacks) != (self.swaps is not None):
+            raise ValueError(
+                'swaps, such as a neighbour file, belong to the attack "a2t" and only to it; got '
+                f"attacks={list(self.attacks)} and swaps={self.swaps!r:.40}"
+            )
+        check_limits(self)
+
+
+def check_limits(settings: AttackRecipe) -> None:
+    """Raise ValueError if a number is out of range."""
+    for name in (
+        "limit",
+        "max_forwards",
+        "width",
+        "check_examples",
+        "search_votes",
+        "redraw",
+        "judgements",
+    ):
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1; got {name}={value}")
+    if settings.max_seconds is not None and not settings.max_seconds > 0.0:
+        raise ValueError(f"max_seconds must be above 0; got {settings.max_seconds!r}")
+    if settings.judge_votes < LEAST_JUDGED * settings.search_votes:
+        raise ValueError(
+            f"judge_votes must be at least {LEAST_JUDGED} times search_votes, so that the judge "
+            f"sees through the noise of the search; got judge_votes={settings.judge_votes} and "
+            f"search_votes={settings.search_votes}"
+        )
+    if not 0.0 < settings.alpha < 1.0:
+        raise ValueError(
+            f"alpha is a failure probability in (0, 1), such as 0.001; got {settings.alpha!r}"
+        )

@@ -1,0 +1,114 @@
+"""A study that takes seconds: reviews of three domains in made-up words, and a tiny classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import BAD, GOOD, NEUTRAL, tiny_tokenizer
+from transformers import BertConfig, BertForSequenceClassification
+
+from robust_nlp.recipe import Recipe, recipe_from_dict
+from robust_nlp.study.results import StudyResults
+from robust_nlp.units import keyed_rng
+
+DOMAINS = ["air", "books", "dvd"]
+SIZES = {"train": 48, "validation": 12, "test": 24}
+
+
+def reviews(split: str) -> list[dict[str, Any]]:
+    """Texts of neutral words in which a few words tell the class; no text stands in two splits."""
+    rng, rows = keyed_rng(0, "study", split), []
+    for i in range(SIZES[split]):
+        for domain in DOMAINS:
+            words = rng.choice(NEUTRAL, int(rng.integers(4, 9))).tolist()
+            words[:2] = rng.choice(GOOD if i % 2 else BAD, 2).tolist()
+            text = f"{split} {i} {domain} " + " ".join(rng.permutation(words))
+            rows.append({"text": text, "label": i % 2, "domain": domain})
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def study_recipe(folder: Path, **study: Any) -> Recipe:
+    """Write data and model to a folder, and return a study of them."""
+    files = {split: write_rows(folder / f"{split}.jsonl", reviews(split)) for split in SIZES}
+    tokenizer = tiny_tokenizer()
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertForSequenceClassification(config).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    args = {
+        "max_steps": 6,
+        "per_device_train_batch_size": 16,
+        "learning_rate": 0.01,
+        "disable_tqdm": True,
+        "eval_strategy": "no",
+        "save_strategy": "no",
+    }
+    return recipe_from_dict(
+        {
+            "name": "tiny-study",
+            "model": {"base": str(folder / "base"), "device": "cpu"},
+            "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
+            "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
+            "train": {"noise": False, "args": args},
+            "certify": {"plan": {"kind": "fixed", "n_selection": 10, "n_estimation": 40}},
+            "study": {
+                "variants": {
+                    "plain": {"train.domains.objective": "reweighted_erm"},
+                    "fishr": {
+                        "train.domains": {"objective": "fishr", "ramp_start": 0.0, "ramp_end": 0.0}
+                    },
+                },
+                "control": "plain",
+                "seeds": [0, 1],
+                **study,
+            },
+        }
+    )
+
+
+def with_study(recipe: Recipe, **changes: Any) -> Recipe:
+    assert recipe.study is not None
+    return dataclasses.replace(recipe, study=dataclasses.replace(recipe.study, **changes))
+
+
+def made_up(
+    recipe: Recipe, right: dict[tuple[str, str, int], list[float]], **numbers: Any
+) -> StudyResults:
+    """Results whose texts are right or not as given, by variant, domain and seed."""
+    training = {"seconds": 2.0, "steps": 10, "resumed_at": 0, "passes": 10}
+    return StudyResults(
+        recipe=recipe,
+        domains=sorted({domain for _, domain, _ in right}),
+        numbers={
+            key: {
+                "measures": {"accuracy": sum(values) / len(values)},
+                "training": training,
+                "texts": {"held_out": len(values), "seen": {}},
+                "repeats": {"held_out": 0, "seen": 0},
+                **numbers,
+            }
+            for key, values in right.items()
+        },
+        values={
+            key: {row: {"accuracy": value} for row, value in enumerate(values)}
+            for key, values in right.items()
+        },
+        planned=len(right),
+    )
