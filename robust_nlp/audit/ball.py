@@ -50,9 +50,7 @@ class Ball:
         return not writes or self.radius == 0 or self.allowed is not None
 
     def __contains__(self, units: object) -> bool:
-        return (
-            isinstance(units, tuple) and self.threat.distance(self.clean, units) <= self.radius
-        )
+        return isinstance(units, tuple) and self.threat.distance(self.clean, units) <= self.radius
 
     def moves(self, units: Units) -> dict[Move, int]:
         """Return how many moves of each kind lead from a text to another, repeats included."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 import numpy as np
 
 from robust_nlp.audit.oracle import few_outcomes
+from robust_nlp.audit.records import Judgement
 from robust_nlp.base_classifier import OpenText, Text
-from robust_nlp.certification.confidence import lower_confidence_bound
 from robust_nlp.mechanisms.base import IntArray
 from robust_nlp.smoothing import SmoothedClassifier
 from robust_nlp.units import keyed_rng
@@ -19,55 +18,6 @@ SELECTION = 0.1
 
 #: Standard errors of the selection votes by which the certified class leads where no more are cast.
 CLEAR_LEAD = 3.0
-
-#: Exact probabilities that differ by less count as a tie, which contradicts nothing.
-TIE = 1e-9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """The votes of the judge on one candidate.
-
-    Attributes:
-        exact: Probability of each class, where all noisy texts were classified; else `None`.
-        selection: Votes that chose the rival of the certified class; `(classes,)`.
-        counts: Votes after them that weigh the two; all zero where the certified class led
-            clearly; `(classes,)`.
-    """
-
-    exact: tuple[float, ...] | None
-    selection: tuple[int, ...]
-    counts: tuple[int, ...]
-
-    def rival(self, certified: int) -> int:
-        """Return the most probable of the other classes, before any vote that weighs it."""
-        found = self.selection if self.exact is None else self.exact
-        return max((i for i in range(len(found)) if i != certified), key=lambda i: (found[i], -i))
-
-    def rival_share(self, certified: int, *, alpha: float) -> float:
-        """Bound from below the rival's share of what it and the certified class have together.
-
-        Above one half, the certified class is not the most probable. If it is the most probable,
-        the bound exceeds one half with probability at most alpha: given how many votes fell on
-        one of the two, those for the rival are binomial. Exact probabilities have no failure
-        probability.
-
-        Args:
-            certified: The certified class.
-            alpha: Failure probability, in `(0, 1)`.
-        """
-        rival = self.rival(certified)
-        if self.exact is not None:
-            together = self.exact[rival] + self.exact[certified]
-            return self.exact[rival] / together if together > 0.0 else 0.0
-        trials = self.counts[rival] + self.counts[certified]
-        return lower_confidence_bound(self.counts[rival], trials, alpha=alpha)
-
-    def contradicts(self, certified: int, *, alpha: float) -> bool:
-        """Tell whether the answer is certainly not the certified class; see `rival_share`."""
-        if self.exact is not None:
-            return self.exact[self.rival(certified)] > self.exact[certified] + TIE
-        return self.rival_share(certified, alpha=alpha) > 0.5
 
 
 def judge(
@@ -101,18 +51,14 @@ def judge(
 
     def cast(stage: str, size: int) -> IntArray:
         rows = opened.law.draw(size, keyed_rng(seed, key, "audit", "judge", stage))
-        counts: IntArray = np.bincount(
-            _classes(smoothed, opened, rows, known), minlength=n_classes
-        )
+        counts: IntArray = np.bincount(_classes(smoothed, opened, rows, known), minlength=n_classes)
         return counts
 
     selection = cast("selection", max(1, round(SELECTION * votes)))
     counts = np.zeros(n_classes, np.int64)
     if not _leads(selection, certified):
         counts = cast("votes", votes)
-    return Judgement(
-        exact=None, selection=tuple(selection.tolist()), counts=tuple(counts.tolist())
-    )
+    return Judgement(exact=None, selection=tuple(selection.tolist()), counts=tuple(counts.tolist()))
 
 
 def _classes(

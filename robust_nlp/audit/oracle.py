@@ -66,7 +66,8 @@ class Oracle:
         self._rows: dict[int, IntArray] = {}
         self._known: dict[Hashable, tuple[int, float]] = {}
         self.left = forwards
-        self.exact = True  # until a candidate is scored by a sample of its noisy texts
+        #: Set to false when a candidate is scored by a sample of its noisy texts.
+        self.exact = True
 
     def redraw(self) -> None:
         """Begin a round with noise of its own."""

@@ -79,6 +79,7 @@ def search(
         scored.update(found)
         return sorted(found, key=lambda units: found[units])
 
+    oracle.exact = True
     kept_back = min(FINALISTS * votes, oracle.left // 4)
     oracle.left -= kept_back
     coverage: Coverage = "sample"

@@ -4,90 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from robust_nlp.audit.ball import Ball, Coverage, Units
-from robust_nlp.audit.judge import Judgement, judge
+from robust_nlp.audit.ball import Ball, Units
+from robust_nlp.audit.judge import judge
 from robust_nlp.audit.oracle import Oracle
+from robust_nlp.audit.records import AuditedBall, AuditedText, JudgedText
 from robust_nlp.audit.search import Found, search
 from robust_nlp.audit.settings import AuditSettings
-from robust_nlp.audit.writing import Writer
+from robust_nlp.audit.verdict import Verdict, verdict
+from robust_nlp.audit.writing import Writer, words_by_class
 from robust_nlp.base_classifier import Text, parts
 from robust_nlp.certification.certificates import Certificate
 from robust_nlp.smoothing import SmoothedClassifier
 from robust_nlp.threats import attacker_name
 from robust_nlp.units import keyed_rng, text_key
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditedBall:
-    """What the search did inside one certificate's ball.
-
-    Attributes:
-        attacker: The attacker's name.
-        radius: The certified radius.
-        coverage: Which of its texts were tried: "ball" (all), "words" (all whose new units are in
-            the list of words) or "sample".
-        exact: Whether no score of the search rests on drawn votes.
-        candidates: How many different texts were tried.
-        margin: The lowest margin of the certified class that the search saw, `None` if none.
-    """
-
-    attacker: str
-    radius: int
-    coverage: Coverage
-    exact: bool
-    candidates: int
-    margin: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedText:
-    """A candidate that the judge saw.
-
-    Attributes:
-        attacked: The candidate: the text that is open to edits.
-        units: It as units.
-        distances: Its distance from the clean text, by the name of each attacker whose certificate
-            covers it.
-        judgement: The votes of the judge.
-    """
-
-    attacked: str
-    units: tuple[str, ...]
-    distances: dict[str, float]
-    judgement: Judgement
-
-
-@dataclass(frozen=True, kw_only=True)
-class AuditedText:
-    """The audit of one text.
-
-    Attributes:
-        example_id: Position of the text.
-        text_hash: Key of the text; texts with the same key have the same certificates.
-        text: The clean text: that which is open to edits.
-        units: It as units.
-        pair: Its protected partner, if inputs are pairs.
-        predicted: The certified class; `None` on abstention, where there is nothing to audit.
-        alpha: Failure probability of the certificates; 0 if they are exact.
-        balls: What the search did, one entry per certificate.
-        judged: What the judge saw, the clean text first.
-        forwards: Passes of the base classifier in the search.
-        seconds: Time of one process.
-    """
-
-    example_id: int
-    text_hash: str
-    text: str
-    units: tuple[str, ...]
-    pair: str | None
-    predicted: int | None
-    alpha: float
-    balls: tuple[AuditedBall, ...]
-    judged: tuple[JudgedText, ...]
-    forwards: int
-    seconds: float
 
 
 def audit_text(
@@ -244,31 +175,43 @@ def _judged(
     )
 
 
-def audit_texts(
+def audit(
     smoothed: SmoothedClassifier,
     texts: Sequence[Text],
-    certificates: Sequence[Sequence[Certificate]],
-    settings: AuditSettings,
+    certificates: Sequence[Certificate | Sequence[Certificate]],
+    settings: AuditSettings | None = None,
     *,
-    words: Mapping[int, Sequence[str]],
-    first: int = 0,
+    words: Mapping[int, Sequence[str]] | None = None,
     on_done: Callable[[AuditedText], None] | None = None,
-) -> list[AuditedText]:
-    """Audit several texts, one after the other; see `audit_text`.
+) -> Verdict:
+    """Look inside certified balls for texts with another answer.
+
+    Each certificate's ball is searched with its own moves and radius: all of its texts where they
+    are few, else a beam and random edits. The most promising candidates, and the clean text, are
+    judged by many more votes under other noise. That nothing is found is no proof.
 
     Args:
         smoothed: The smoothed classifier.
-        texts: The texts.
-        certificates: The certificates of each text.
-        settings: How hard to look.
-        words: For each certified class, what an attacker may want to write.
-        first: Position of the first text.
+        texts: Texts, or pairs of texts of which one is protected.
+        certificates: For each text its certificate, or those against several attackers.
+        settings: How hard to look; `None` takes the defaults.
+        words: For each certified class, what an attacker may want to write; `None` takes what is
+            telling in the texts, see `words_by_class`.
         on_done: Called with each text as it is finished.
+
+    Raises:
+        ValueError: If there are not as many certificates as texts, or those of a text disagree.
     """
-    found = []
-    for i, (text, own) in enumerate(zip(texts, certificates, strict=True), first):
-        row = audit_text(smoothed, text, own, settings, words=words, example_id=i)
-        found.append(row)
+    settings = settings or AuditSettings()
+    own = [[each] if isinstance(each, Certificate) else list(each) for each in certificates]
+    if len(own) != len(texts):
+        raise ValueError(f"got certificates for {len(own)} texts and {len(texts)} texts")
+    if words is None:
+        predicted = [each[0].predicted if each else None for each in own]
+        words = words_by_class(smoothed, texts, predicted, size=settings.words)
+    rows = []
+    for i, (text, each) in enumerate(zip(texts, own, strict=True)):
+        rows.append(audit_text(smoothed, text, each, settings, words=words, example_id=i))
         if on_done is not None:
-            on_done(row)
-    return found
+            on_done(rows[-1])
+    return verdict(rows, alpha=settings.alpha)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robust_nlp.audit.ball import Coverage
-from robust_nlp.audit.texts import AuditedText, JudgedText
+from robust_nlp.audit.records import AuditedText, JudgedText
 from robust_nlp.reporting.accuracy import DOUBT, wrong_certificates
 
 
@@ -119,7 +119,10 @@ def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
         allowed=wrong_certificates(len(drawn), alpha=max(drawn, default=0.0)),
         confidence=1.0 - DOUBT,
         contradictions=tuple(
-            found for row in rows for text in row.judged for found in _contradictions(row, text, each)
+            found
+            for row in rows
+            for text in row.judged
+            for found in _contradictions(row, text, each)
         ),
     )
 

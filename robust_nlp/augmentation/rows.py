@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset
 
 from robust_nlp.augmentation.base import Augmenter, augment
@@ -15,6 +14,7 @@ from robust_nlp.augmentation.settings import Copies, Environments
 from robust_nlp.base_classifier import Side, Text, split_pair
 from robust_nlp.errors import DataError
 from robust_nlp.mechanisms.base import FloatArray
+from robust_nlp.training.epoch import EpochAware
 from robust_nlp.units import keyed_rng
 
 #: A row as `NoisyCollator` takes it: `text`, `label`, `example_id`, and if there are any `pair` and
@@ -95,7 +95,7 @@ class Slot:
     copy: int | str = 0
 
 
-class DrawnRows(Dataset[Row]):
+class DrawnRows(EpochAware, Dataset[Row]):
     """Rows whose texts depend on the epoch, the seed, and their source alone.
 
     Number, labels, domains and ids of the rows are the same in every epoch, so that samplers may
@@ -111,21 +111,10 @@ class DrawnRows(Dataset[Row]):
     def __init__(
         self, slots: Sequence[Slot], *, seed: int = 0, protected: Side = "second", every: int = 1
     ) -> None:
+        super().__init__()
         self._slots = list(slots)
         self.seed, self.protected, self.every = seed, protected, every
         self._importance: dict[Any, FloatArray] = {}
-        # Worker processes may outlive an epoch; they see it change through shared memory.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose texts are drawn, from 0, also for running worker processes."""
-        return int(self._epoch.item())
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     @property
     def sources(self) -> list[Row]:

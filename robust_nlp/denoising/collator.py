@@ -15,10 +15,11 @@ from robust_nlp.denoising.wording import NO_TARGET, Wording
 from robust_nlp.errors import ModelError, RecipeError
 from robust_nlp.mechanisms.base import IntArray, TextMechanism
 from robust_nlp.smoothing import resolve_mask
+from robust_nlp.training.epoch import EpochAware
 from robust_nlp.units import keyed_rng, split_units
 
 
-class FillCollator:
+class FillCollator(EpochAware):
     """Noise texts as the mechanism does, and say which words a denoiser should find in its slots.
 
     Texts are laid out as `MaskedLMDenoiser` lays them out. An example is a dict with `text`,
@@ -58,22 +59,11 @@ class FillCollator:
             )
         if tokenizer.pad_token_id is None:
             raise ModelError("the tokenizer has no pad token; set one, such as its eos token")
+        super().__init__()
         self.wording = Wording(tokenizer, max_length)
         self._mechanism = resolve_mask(mechanism, tokenizer)
         self._gap_masks, self._seed, self._protected = gap_masks, seed, protected
         self._pad = int(tokenizer.pad_token_id)
-        # Worker processes may outlive an epoch; they see it change through shared memory.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose noise is drawn, from 0, also for running worker processes."""
-        return int(self._epoch.item())
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return tensors with a row an example.

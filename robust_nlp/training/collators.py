@@ -15,10 +15,11 @@ from robust_nlp.errors import ModelError, RecipeError
 from robust_nlp.inputs import Ids, InputBuilder, read
 from robust_nlp.mechanisms.base import IntArray, TextMechanism
 from robust_nlp.smoothing import resolve_mask
+from robust_nlp.training.epoch import EpochAware
 from robust_nlp.units import keyed_rng
 
 
-class NoisyCollator:
+class NoisyCollator(EpochAware):
     """Turn examples into a padded batch of noisy texts.
 
     An example is a dict with `text`, `label`, `example_id`, and `pair` for the second text of a
@@ -72,6 +73,7 @@ class NoisyCollator:
                 self.mechanism.at_rate(rates[0])
             except ValueError as error:
                 raise RecipeError(f"{error}; leave rates out") from error
+        super().__init__()
         self._seed, self._rates, self._clean_share = seed, rates, clean_share
         self.draws, self._protected = draws, protected
         self._pad = tokenizer.pad_token_id
@@ -79,18 +81,6 @@ class NoisyCollator:
             tokenizer, "character" if mechanism is None else mechanism.unit, prefix
         )
         self._builder = InputBuilder(tokenizer, max_length=max_length, protected=protected)
-        # Worker processes may outlive an epoch; they see it change through shared memory.
-        self._epoch = torch.zeros(1, dtype=torch.int64)
-        self._epoch.share_memory_()  # type: ignore[no-untyped-call]
-
-    @property
-    def epoch(self) -> int:
-        """The epoch whose noise is drawn, from 0, also for running worker processes."""
-        return int(self._epoch.item())
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         """Return `input_ids`, `attention_mask`, `labels`, and `token_type_ids` where they matter.

@@ -1,0 +1,211 @@
+"""Robustness as `evaluate.Metric`, for `Trainer(compute_metrics=...)` and everything that takes one.
+
+Nothing is downloaded. An abstention is a prediction of `None`, and counts as wrong where a metric
+does not say otherwise. Ends of intervals at 95 % are called `..._low` and `..._high`.
+
+    accuracy = WorstGroupAccuracy()
+    trainer = Trainer(..., compute_metrics=for_trainer(accuracy, groups=validation["domain"]))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+
+from robust_nlp.scoring.estimates import Estimate, difference, mean
+
+_INT = datasets.Value("int64")
+
+
+class _Metric(evaluate.Metric):  # type: ignore[misc]
+    """A metric whose inputs are columns: predictions, references, and those of `columns`."""
+
+    columns: Mapping[str, Any] = {}
+
+    def __init__(self, **kwargs: Any) -> None:
+        # Inputs of a metric are small: nothing needs a cache on disk.
+        super().__init__(**{"keep_in_memory": True, **kwargs})
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {"predictions": _INT, "references": _INT, **self.columns}
+        description = (type(self).__doc__ or "").strip()
+        return evaluate.MetricInfo(
+            description=description,
+            citation="",
+            inputs_description=description,
+            features=datasets.Features(features),
+        )
+
+
+class RobustnessScore(_Metric):
+    """Clean accuracy less accuracy on perturbed texts: smaller is better.
+
+    `predictions` are those of the perturbed texts, `clean_predictions` those of the same texts as
+    they are, in the same order.
+
+    Returns `robustness_score`, `clean_accuracy` and `accuracy`, with intervals; that of the score
+    pairs the texts.
+    """
+
+    columns = {"clean_predictions": _INT}
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[int | None],
+        references: Sequence[int],
+        clean_predictions: Sequence[int | None],
+    ) -> dict[str, float]:
+        clean, right = _right(clean_predictions, references), _right(predictions, references)
+        return {
+            **_named("robustness_score", difference(clean, right)),
+            **_named("clean_accuracy", mean(clean)),
+            **_named("accuracy", mean(right)),
+        }
+
+
+class CertifiedAccuracy(_Metric):
+    """Share of texts whose answer is right and certified at least up to a radius.
+
+    `certified_radii` are the radii of the certificates, `None` where the classifier abstains.
+    `radii`, an argument of `compute`, are those of interest.
+
+    Returns `certified_accuracy_at_<radius>` for each, with intervals.
+    """
+
+    columns = {"certified_radii": _INT}
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[int | None],
+        references: Sequence[int],
+        certified_radii: Sequence[int | None],
+        radii: Sequence[int] = (0, 1),
+    ) -> dict[str, float]:
+        right = _right(predictions, references)
+        found: dict[str, float] = {}
+        for radius in radii:
+            far = [each is not None and each >= radius for each in certified_radii]
+            found |= _named(f"certified_accuracy_at_{radius}", mean(right * np.array(far)))
+        return found
+
+
+class AbstentionAwareAccuracy(_Metric):
+    """Accuracy of a classifier that may abstain, counted both ways.
+
+    Returns `accuracy`, where an abstention is wrong, `accuracy_of_answers`, where it is left out
+    (`None` if there is no answer at all), both with intervals, and `abstention_rate`. The second
+    rises when a classifier abstains on what is hard: read it with the rate.
+    """
+
+    def _compute(
+        self, *, predictions: Sequence[int | None], references: Sequence[int]
+    ) -> dict[str, float | None]:
+        right = _right(predictions, references)
+        answered = np.array([each is not None for each in predictions])
+        found: dict[str, float | None] = dict(_named("accuracy", mean(right)))
+        if answered.any():
+            found |= _named("accuracy_of_answers", mean(right[answered]))
+        else:
+            found["accuracy_of_answers"] = None
+        return {**found, "abstention_rate": float(1.0 - answered.mean())}
+
+
+class AttackSuccessRate(_Metric):
+    """Share of the right answers that an attack made wrong.
+
+    `predictions` are those of the attacked texts, `clean_predictions` those of the same texts
+    before. Texts that were wrong before count neither way. An attack that makes a smoothed
+    classifier abstain has succeeded.
+
+    Returns `attack_success_rate`, with an interval, `None` if nothing was right before; and
+    `robust_accuracy`, the share of all texts that were right and stayed so.
+    """
+
+    columns = {"clean_predictions": _INT}
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[int | None],
+        references: Sequence[int],
+        clean_predictions: Sequence[int | None],
+    ) -> dict[str, float | None]:
+        clean, after = _right(clean_predictions, references), _right(predictions, references)
+        found: dict[str, float | None] = {"attack_success_rate": None}
+        if clean.any():
+            found |= _named("attack_success_rate", mean(1.0 - after[clean > 0.0]))
+        return {**found, **_named("robust_accuracy", mean(clean * after))}
+
+
+class WorstGroupAccuracy(_Metric):
+    """Accuracy in the group of texts where it is lowest, such as a domain or a class.
+
+    `groups` is the name of the group of each text.
+
+    Returns `worst_group_accuracy` with an interval, `worst_group`, `average_group_accuracy` (the
+    mean over groups) and `accuracy` (of all texts). The interval is that of the one group: that
+    the lowest of many was picked makes it look worse than it is.
+    """
+
+    columns = {"groups": datasets.Value("string")}
+
+    def _compute(
+        self,
+        *,
+        predictions: Sequence[int | None],
+        references: Sequence[int],
+        groups: Sequence[str],
+    ) -> dict[str, float | str]:
+        right, member = _right(predictions, references), np.array(list(groups))
+        each = {name: mean(right[member == name]) for name in sorted(set(groups))}
+        worst = min(each, key=lambda name: each[name].value)
+        return {
+            **_named("worst_group_accuracy", each[worst]),
+            "worst_group": worst,
+            "average_group_accuracy": float(np.mean([found.value for found in each.values()])),
+            "accuracy": float(right.mean()),
+        }
+
+
+def for_trainer(metric: evaluate.Metric, **columns: Any) -> Callable[[Any], dict[str, float]]:
+    """Return a function for `Trainer(compute_metrics=...)` that takes the largest logit as answer.
+
+    Args:
+        metric: The metric.
+        columns: What it needs besides predictions and references, in the order of the evaluation
+            texts, such as `groups=...` or `clean_predictions=...`.
+
+    Returns:
+        From `EvalPrediction` to numbers; what is no number, such as a name, is left out.
+    """
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        logits = prediction.predictions
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        found = metric.compute(
+            predictions=np.argmax(logits, axis=-1).tolist(),
+            references=np.asarray(prediction.label_ids).tolist(),
+            **{name: list(column) for name, column in columns.items()},
+        )
+        return {name: value for name, value in found.items() if isinstance(value, float)}
+
+    return compute_metrics
+
+
+def _right(predictions: Sequence[int | None], references: Sequence[int]) -> Any:
+    pairs = zip(predictions, references, strict=True)
+    return np.array([float(answer is not None and answer == label) for answer, label in pairs])
+
+
+def _named(name: str, estimate: Estimate) -> dict[str, float]:
+    return {
+        name: estimate.value,
+        f"{name}_low": estimate.low,
+        f"{name}_high": estimate.high,
+    }
