@@ -116,6 +116,63 @@ def domains(
 
 
 @app.command()
+def audit(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Texts at most.")] = None,
+    forwards: Annotated[int, typer.Option(help="Passes of the search per text, at most.")] = 4_000,
+    votes: Annotated[int, typer.Option(help="Votes of the search per candidate.")] = 24,
+    judge_votes: Annotated[int, typer.Option(help="Votes of the judge per candidate.")] = 1_000,
+    alpha: Annotated[
+        float, typer.Option(help="Probability of calling any right certificate wrong.")
+    ] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of candidates and noise.")] = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the audit of the run first.")] = (
+        False
+    ),
+) -> None:
+    """Look inside the certified radii of a run for texts with another answer; exit 1 on proof."""
+    with _session(resumable=True):
+        from robust_nlp.audit.facts import listed
+        from robust_nlp.audit.run import audit_run
+        from robust_nlp.audit.settings import AuditSettings
+        from robust_nlp.audit.wording import sentences, spoken
+        from robust_nlp.results import RunDirectory
+
+        settings = AuditSettings(
+            forwards=forwards, votes=votes, judge_votes=judge_votes, alpha=alpha, seed=seed
+        )
+        found = audit_run(run, settings, limit=limit, fresh=fresh)
+        recipe, labels = RunDirectory(run).recipe(), RunDirectory(run).manifest()["labels"]
+        unit, quoted = recipe.mechanism.unit, recipe.report.texts
+        for each in listed(found, labels, unit, with_text=quoted):
+            _say(spoken(each, unit, with_text=quoted))
+        _say("\n".join(sentences(found)))
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def score(
+    recipe: RecipeFile,
+    output: Output = None,
+    set_: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Texts at most.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the scores first.")] = False,
+) -> None:
+    """Measure how far accuracy falls when words are deleted, swapped, inserted or misspelt."""
+    with _session(resumable=True):
+        from accelerate import PartialState
+
+        from robust_nlp.scoring.run import score_recipe, write_scores
+
+        loaded, folder = _load(recipe, set_, output)
+        run = score_recipe(loaded, folder, limit=limit, fresh=fresh)
+        if PartialState().is_main_process:
+            typer.echo(write_scores(run.path))
+            typer.echo(f"All tables are in {run.path / 'score.md'}.")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     alpha: Annotated[

@@ -14,6 +14,7 @@ from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
 from robust_nlp.denoising.settings import AnyDenoiserSettings
 from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
+from robust_nlp.scoring.settings import ScoreRecipe
 from robust_nlp.settings import build, from_yaml, override, plain, to_yaml
 from robust_nlp.study.settings import StudyRecipe
 from robust_nlp.threats import attacker_name, parse_attacker
@@ -326,6 +327,7 @@ class Recipe:
         certify: Certification.
         report: What the report shows.
         study: Variants of the training that `robust-nlp domains` compares; `None` for none.
+        score: Robustness scores under perturbations; `None` takes the defaults.
 
     Raises:
         ValueError: If the settings do not fit together.
@@ -342,6 +344,7 @@ class Recipe:
     certify: CertifyRecipe = field(default_factory=CertifyRecipe)
     report: ReportRecipe = field(default_factory=ReportRecipe)
     study: StudyRecipe | None = None
+    score: ScoreRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robust_nlp.audit.facts import audit_facts
 from robust_nlp.certification.plan import most_votes
 from robust_nlp.errors import DataError
 from robust_nlp.recipe import Recipe
@@ -35,12 +36,14 @@ class RobustnessReport:
         manifest: The manifest of the run.
         texts: The texts with their certificates; one at least.
         alpha: Failure probability of one text's certificates together; 0 if all are enumerated.
+        audit: What an audit of the certificates found; `None` if there was none.
     """
 
     recipe: Recipe
     manifest: Mapping[str, Any]
     texts: Sequence[CertifiedText]
     alpha: float
+    audit: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, run: str | Path, alpha: float | None = None) -> RobustnessReport:
@@ -67,11 +70,13 @@ class RobustnessReport:
         texts = certify_rows(
             rows, recipe.mechanism, alpha=alpha, attackers=recipe.certify.attackers
         )
+        manifest = directory.manifest()
         return cls(
             recipe=recipe,
-            manifest=directory.manifest(),
+            manifest=manifest,
             texts=texts,
             alpha=max(text.first.alpha for text in texts),
+            audit=audit_facts(directory, rows, manifest.get("labels", [])),
         )
 
     def to_dict(self, radii: Sequence[int] | None = None) -> dict[str, Any]:
@@ -140,6 +145,7 @@ class RobustnessReport:
             "frontiers": besides.frontiers(
                 texts, mechanism, labels, attacker=names[0], with_text=quoted
             ),
+            "audit": self.audit,
             "cost": facts.cost_facts(texts, most_votes(recipe.certify.plan), stage),
             "methods": self._methods(),
         }

@@ -30,6 +30,7 @@ SCHEMA = 1
 FREE = (
     "name",
     "report",
+    "score",
     "certify.limit",
     "certify.attackers",
     "certify.part_size",

@@ -38,26 +38,39 @@ NEUTRAL = ("the", "a", "film", "plot", "is", "was", "and", "very", "cast", "stor
 @pytest.fixture(scope="session")
 def tiny_classifier_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT of two layers and sixteen dimensions whose random weights tell texts apart."""
-    import torch
-    from transformers import BertConfig, BertForSequenceClassification
-
-    folder = tmp_path_factory.mktemp("tiny-classifier")
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
+    return tiny_bert(
+        tmp_path_factory.mktemp("tiny-classifier"),
         num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
         initializer_range=0.7,
         id2label={0: "negative", 1: "positive"},
         label2id={"negative": 0, "positive": 1},
     )
+
+
+#: Settings of a BERT without dropout.
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def tiny_bert(folder: Path, model: str = "BertForSequenceClassification", **settings) -> Path:
+    """Write a BERT of sixteen dimensions, with the same random weights in every run."""
+    import torch
+    import transformers
+
+    tokenizer = tiny_tokenizer()
+    config = transformers.BertConfig(
+        **{
+            "vocab_size": len(tokenizer),
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+            "max_position_embeddings": 64,
+            **settings,
+        }
+    )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = BertForSequenceClassification(config)
-    model.save_pretrained(folder)
+        getattr(transformers, model)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

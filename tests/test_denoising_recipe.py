@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_tokenizer
-from transformers import BertConfig, BertForMaskedLM
+from conftest import tiny_bert
+from transformers import BertForMaskedLM
 from typer.testing import CliRunner
 
 from robust_nlp import pipeline
@@ -31,21 +31,7 @@ from robust_nlp.settings import from_yaml
 @pytest.fixture(scope="module")
 def denoiser_dir(tmp_path_factory) -> Path:
     """A masked language model over the words of the tiny classifier."""
-    folder, tokenizer = tmp_path_factory.mktemp("denoiser"), tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.7,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForMaskedLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_bert(tmp_path_factory.mktemp("denoiser"), "BertForMaskedLM", initializer_range=0.7)
 
 
 def with_denoiser(recipe: Recipe, folder: Path, **settings) -> Recipe:

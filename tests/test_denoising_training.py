@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import BAD, GOOD, NEUTRAL, tiny_tokenizer
+from conftest import BAD, GOOD, NEUTRAL, NO_DROPOUT, tiny_bert
 from safetensors.torch import load_file
 from tiny import tiny_model, wordpiece
 from tiny_lms import MASKED_LMS, parts, tiny_lm
 from torch.utils.data import DataLoader
-from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from robust_nlp import (
     FixedPlan,
@@ -238,24 +237,9 @@ def reviews(name: str, n: int) -> Split:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory) -> Path:
     """A small encoder without any head."""
-    folder, tokenizer = tmp_path_factory.mktemp("encoder"), tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
-        config.initializer_range = 0.7  # whose answers depend on the text
-        BertForSequenceClassification(config).save_pretrained(folder / "classifier")
-    tokenizer.save_pretrained(folder)
-    tokenizer.save_pretrained(folder / "classifier")
+    folder = tiny_bert(tmp_path_factory.mktemp("encoder"), "BertModel", **NO_DROPOUT)
+    # Of large weights, so that answers depend on the text.
+    tiny_bert(folder / "classifier", initializer_range=0.7, **NO_DROPOUT)
     return folder
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_tokenizer
+from conftest import NO_DROPOUT, tiny_bert
 from safetensors.torch import load_file
 from test_distributed import results_of
 from test_kinds import NEIGHBOURS
-from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification
 
 from robust_nlp import pipeline
 from robust_nlp.denoising import DenoiserTraining, MaskedLMSettings
@@ -55,26 +54,9 @@ STEPS = {
 BATCH = 12
 
 
-def without_dropout(model_class, folder: Path) -> Path:
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.3,
-        id2label={0: "negative", 1: "positive"},
-        label2id={"negative": 0, "positive": 1},
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model_class(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+def without_dropout(model: str, folder: Path) -> Path:
+    names = {"id2label": {0: "negative", 1: "positive"}, "label2id": {"negative": 0, "positive": 1}}
+    return tiny_bert(folder, model, initializer_range=0.3, **names, **NO_DROPOUT)
 
 
 def recipes(tiny_recipe: Recipe, folder: Path, processes: int) -> dict[str, Recipe]:
@@ -121,8 +103,8 @@ def runs(tiny_recipe, tmp_path_factory) -> Path:
     """A folder of runs: by `two` processes, trained by `one`, and certified `again` by one."""
     folder = tmp_path_factory.mktemp("distributed")
     (folder / "neighbours.json").write_text(json.dumps(NEIGHBOURS), encoding="utf-8")
-    without_dropout(BertForSequenceClassification, folder / "classifier")
-    without_dropout(BertForMaskedLM, folder / "masked-lm")
+    without_dropout("BertForSequenceClassification", folder / "classifier")
+    without_dropout("BertForMaskedLM", folder / "masked-lm")
     script, stages = folder / "script.py", []
     script.write_text(SCRIPT, encoding="utf-8")
     two = recipes(tiny_recipe, folder, processes=2)

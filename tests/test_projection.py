@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from conftest import BAD, GOOD, NEUTRAL, tiny_tokenizer
+from conftest import BAD, GOOD, NEUTRAL, NO_DROPOUT, tiny_bert, tiny_tokenizer
 from safetensors.torch import load_file
 from tiny import ARCHITECTURES, byte_level_bpe, tiny_model
-from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from transformers import TrainingArguments
 
 from robust_nlp.certification.certificates import certificate_from_votes
 from robust_nlp.certification.votes import VoteCounts
@@ -61,24 +61,7 @@ def reviews(name: str, n: int, *, length: int = 8, keywords: int = 4) -> Split:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return tiny_bert(tmp_path_factory.mktemp("base"), initializer_range=0.2, **NO_DROPOUT)
 
 
 def recipe(base, *, mechanism=MECHANISM, args: dict[str, Any] | None = None, **settings) -> Recipe:

@@ -15,12 +15,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from conftest import BAD, GOOD, NEUTRAL, tiny_tokenizer
+from conftest import BAD, GOOD, NEUTRAL, NO_DROPOUT, tiny_bert, tiny_tokenizer
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
 )
@@ -59,33 +57,14 @@ def reviews(name: str, n: int, *, length: int = 8, keywords: int = 4) -> Split:
     )
 
 
-def model_folder(folder: Path, **settings) -> Path:
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        **settings,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        BertForSequenceClassification(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("base"))
+    return tiny_bert(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def base_without_dropout(tmp_path_factory) -> Path:
-    settings = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    return model_folder(tmp_path_factory.mktemp("base-without-dropout"), **settings)
+    return tiny_bert(tmp_path_factory.mktemp("base-without-dropout"), **NO_DROPOUT)
 
 
 def recipe(base: Path | str, **settings) -> Recipe:
@@ -421,7 +400,7 @@ def test_without_evaluations_the_last_weights_are_kept(base, tmp_path):
 
 
 def test_a_base_with_another_head_gets_a_new_one(tmp_path):
-    base = model_folder(tmp_path / "base", num_labels=5)
+    base = tiny_bert(tmp_path / "base", num_labels=5)
     output = tmp_path / "run"
     train(recipe(base), reviews("train", 8), reviews("validation", 4), output)
     model = AutoModelForSequenceClassification.from_pretrained(output / "model")
@@ -430,7 +409,7 @@ def test_a_base_with_another_head_gets_a_new_one(tmp_path):
 
 
 def test_a_new_head_depends_on_the_seed_alone(tmp_path):
-    base = model_folder(tmp_path / "base", num_labels=5)
+    base = tiny_bert(tmp_path / "base", num_labels=5)
     results = []
     for seed in (1, 1, 2):
         torch.rand(3)

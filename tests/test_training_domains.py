@@ -47,8 +47,6 @@ def with_domains(split: Split) -> Split:
     return dataclasses.replace(split, domains=[DOMAINS[i % 3] for i in range(len(split))])
 
 
-
-
 def whole(base, **settings):  # noqa: F811
     """A recipe with domains; checks of recipes look at data and training together."""
     args = {"per_device_train_batch_size": 24, **settings.pop("args", {})}
@@ -151,9 +149,7 @@ def test_accuracies_by_domain_are_those_of_their_texts(base):  # noqa: F811
     found = selection(Accelerator(cpu=True))
     right = np.array(answers(classifier, split.texts)) == np.array(split.labels)
     assert found["accuracy"] == pytest.approx(right.mean())
-    each = {
-        name: right[[i for i, d in enumerate(domains) if d == name]].mean() for name in DOMAINS
-    }
+    each = {name: right[[i for i, d in enumerate(domains) if d == name]].mean() for name in DOMAINS}
     assert {name: found[f"{name}_accuracy"] for name in DOMAINS} == pytest.approx(each)
     assert found["worst_domain_accuracy"] == pytest.approx(min(each.values()))
     assert selection.metric == "worst_domain_accuracy"

@@ -186,11 +186,11 @@ class PlainVictim:
         if self._function is not None:
             return texts
         parts = [split_pair(text, self.protected) for text in texts]
-        bodies = self._encoder.bodies_of_strings([self._encoder.string([body]) for body, _ in parts])
+        bodies = self._encoder.bodies_of_strings(
+            [self._encoder.string([body]) for body, _ in parts]
+        )
         build = self.classifier.builder.build  # type: ignore[union-attr]
-        return [
-            build([body], partner)[0] for body, (_, partner) in zip(bodies, parts, strict=True)
-        ]
+        return [build([body], partner)[0] for body, (_, partner) in zip(bodies, parts, strict=True)]
 
     def _fresh(self, keys: list[Any]) -> list[FloatArray]:
         if not keys:
@@ -261,9 +261,7 @@ class PlainVictim:
                     logits: FloatArray = classifier.scores(keys)
                 else:
                     with torch.no_grad():
-                        logits = (
-                            self.model(**self._padded(keys)).logits.double().cpu().numpy()
-                        )
+                        logits = self.model(**self._padded(keys)).logits.double().cpu().numpy()
         except ValueError:  # some models refuse batches in which texts spell special tokens
             if len(keys) == 1:
                 raise

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robust_nlp.audit.ball import Coverage
-from robust_nlp.audit.records import AuditedText, JudgedText
+from robust_nlp.audit.records import AuditedBall, AuditedText, JudgedText
 from robust_nlp.reporting.accuracy import DOUBT, wrong_certificates
 
 
@@ -44,8 +44,8 @@ class Verdict:
             and count once.
         drawn: Those of them whose certificates rest on drawn votes, and so may be wrong.
         balls: Certificates that were searched, of which `coverage` counts those by how far.
-        exact: Certificates all of whose texts were tried and scored exactly, so that the search
-            proved them anew.
+        confirmed: Certificates that the search confirms: all texts within the radius were tried,
+            with all of their noisy texts, and none has another answer.
         candidates: Texts that were tried.
         judged: Texts that were judged.
         alpha: Probability that any right certificate is called wrong.
@@ -60,7 +60,7 @@ class Verdict:
     drawn: int
     balls: int
     coverage: dict[Coverage, int]
-    exact: int
+    confirmed: int
     candidates: int
     judged: int
     alpha: float
@@ -110,7 +110,7 @@ def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
         drawn=len(drawn),
         balls=len(balls),
         coverage=dict(Counter(ball.coverage for ball in balls)),
-        exact=sum(ball.coverage == "ball" and ball.exact for ball in balls),
+        confirmed=sum(map(_confirmed, balls)),
         candidates=sum(ball.candidates for ball in balls),
         judged=judged,
         alpha=alpha,
@@ -125,6 +125,11 @@ def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
             for found in _contradictions(row, text, each)
         ),
     )
+
+
+def _confirmed(ball: AuditedBall) -> bool:
+    whole = ball.coverage == "ball" and ball.exact
+    return whole and ball.margin is not None and ball.margin > 0.0
 
 
 def _contradictions(row: AuditedText, text: JudgedText, alpha: float) -> list[Contradiction]:

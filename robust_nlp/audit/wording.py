@@ -7,6 +7,7 @@ from typing import Any
 
 from rapidfuzz.distance import Levenshtein
 
+from robust_nlp.audit.ball import Coverage
 from robust_nlp.audit.verdict import Contradiction, Verdict
 from robust_nlp.reporting.words import agree, count
 from robust_nlp.threats import Unit
@@ -99,20 +100,25 @@ def spoken(found: dict[str, Any], unit: Unit, *, with_text: bool = True) -> str:
 
 def _extent(verdict: Verdict) -> str:
     """Say how much of the balls was tried."""
-    covered = verdict.coverage
-    said = {
+    said: dict[Coverage, str] = {
         "ball": "whole (all texts within the radius)",
         "words": "over a list of words (all texts within the radius whose new units are in it)",
         "sample": "in part (beam and random edits)",
     }
-    parts = [f"{covered[kind]:,} {how}" for kind, how in said.items() if kind in covered]  # type: ignore[index]
-    exact = (
-        f" {verdict.exact:,} were searched whole with all noisy texts classified, which "
-        "confirms them."
-        if verdict.exact
+    parts = [
+        f"{verdict.coverage[kind]:,} {how}"
+        for kind, how in said.items()
+        if kind in verdict.coverage
+    ]
+    confirmed = (
+        f" {verdict.confirmed:,} of them {agree(verdict.confirmed, 'is', 'are')} confirmed: "
+        "searched whole, with all noisy texts classified."
+        if verdict.confirmed
         else ""
     )
-    return f"Of {count(verdict.balls, 'certified ball')}, searched were {'; '.join(parts)}.{exact}"
+    return (
+        f"Of {count(verdict.balls, 'certified ball')}, searched were {'; '.join(parts)}.{confirmed}"
+    )
 
 
 def _certainty(verdict: Verdict) -> str:

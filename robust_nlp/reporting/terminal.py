@@ -44,4 +44,6 @@ def terminal_table(facts: Mapping[str, Any]) -> str:
     if besides := sentences(facts):
         text += ["Proved besides"]
         text += [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in besides]
+    if facts["audit"]:
+        text += ["Audit", *(textwrap.fill(line, WIDTH) for line in facts["audit"]["sentences"])]
     return "\n".join(text)

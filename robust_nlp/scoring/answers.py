@@ -50,7 +50,8 @@ def answers_of(
         smoothed = classifier
         return _once(lambda texts: smoothed.predict(texts, plan or PLAN, seed=seed))
     if isinstance(classifier, HuggingFaceClassifier | CallableClassifier):
-        base, keys = classifier, reader(classifier, protected_side(classifier))
+        base: Any = classifier
+        keys = reader(base, protected_side(base))
         return _once(lambda texts: base.classify(keys.keys(texts)).tolist())
     if isinstance(classifier, DenoisedClassifier):
         return answers_of(plain(classifier))

@@ -146,9 +146,7 @@ def _token_owners(
     return owners, list(encoded["input_ids"])
 
 
-def _products(
-    classifier: HuggingFaceClassifier, ids: Any, types: Any, label: int
-) -> FloatArray:
+def _products(classifier: HuggingFaceClassifier, ids: Any, types: Any, label: int) -> FloatArray:
     """Return embedding times gradient of the label's margin; shape `(tokens,)`."""
     model = classifier.model
     kept: list[torch.Tensor] = []

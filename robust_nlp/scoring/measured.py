@@ -78,7 +78,7 @@ class Measured:
 
     @classmethod
     def from_rows(cls, classifier: str, rows: Iterable[Mapping[str, Any]]) -> Measured:
-        """Arrange the rows of one classifier; see `robust_nlp.scoring.score.score_rows`.
+        """Arrange the rows of one classifier; see `robust_nlp.scoring.rows.score_rows`.
 
         Raises:
             ValueError: If texts do not all have the same versions.

@@ -1,4 +1,4 @@
-"""Robustness as `evaluate.Metric`, for `Trainer(compute_metrics=...)` and everything that takes one.
+"""Robustness as `evaluate.Metric`, for `Trainer(compute_metrics=...)` and whatever takes one.
 
 Nothing is downloaded. An abstention is a prediction of `None`, and counts as wrong where a metric
 does not say otherwise. Ends of intervals at 95 % are called `..._low` and `..._high`.
@@ -10,10 +10,10 @@ does not say otherwise. Ends of intervals at 95 % are called `..._low` and `..._
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
-import evaluate
+import evaluate  # type: ignore[import-untyped]
 import numpy as np
 
 from robust_nlp.scoring.estimates import Estimate, difference, mean
@@ -24,7 +24,7 @@ _INT = datasets.Value("int64")
 class _Metric(evaluate.Metric):  # type: ignore[misc]
     """A metric whose inputs are columns: predictions, references, and those of `columns`."""
 
-    columns: Mapping[str, Any] = {}
+    columns: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         # Inputs of a metric are small: nothing needs a cache on disk.
@@ -51,7 +51,7 @@ class RobustnessScore(_Metric):
     pairs the texts.
     """
 
-    columns = {"clean_predictions": _INT}
+    columns: ClassVar[Mapping[str, Any]] = {"clean_predictions": _INT}
 
     def _compute(
         self,
@@ -77,7 +77,7 @@ class CertifiedAccuracy(_Metric):
     Returns `certified_accuracy_at_<radius>` for each, with intervals.
     """
 
-    columns = {"certified_radii": _INT}
+    columns: ClassVar[Mapping[str, Any]] = {"certified_radii": _INT}
 
     def _compute(
         self,
@@ -127,7 +127,7 @@ class AttackSuccessRate(_Metric):
     `robust_accuracy`, the share of all texts that were right and stayed so.
     """
 
-    columns = {"clean_predictions": _INT}
+    columns: ClassVar[Mapping[str, Any]] = {"clean_predictions": _INT}
 
     def _compute(
         self,
@@ -153,7 +153,7 @@ class WorstGroupAccuracy(_Metric):
     the lowest of many was picked makes it look worse than it is.
     """
 
-    columns = {"groups": datasets.Value("string")}
+    columns: ClassVar[Mapping[str, Any]] = {"groups": datasets.Value("string")}
 
     def _compute(
         self,

@@ -79,6 +79,15 @@ def count(rate: float, n: int) -> int:
     return min(n, math.floor(rate * n + 0.5 + 1e-9))
 
 
+def _check(perturbation: Perturbation) -> None:
+    rates, name = perturbation.rates, type(perturbation).__name__
+    rising = all(low < high for low, high in zip((0.0, *rates), rates, strict=False))
+    if not rates or not rising or not rates[-1] <= 1.0:
+        raise ValueError(f"{name} needs rates in (0, 1], each above the one before; got {rates}")
+    if perturbation.draws < 1:
+        raise ValueError(f"{name} needs draws of at least 1; got {perturbation.draws}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeleteWords(Perturbation):
     """Delete words, at random or by how much they say for the label.
@@ -231,9 +240,9 @@ class InsertWords(Perturbation):
         before: list[list[str]] = [[] for _ in range(n + 1)]
         for gap, word in zip(gaps[: count(rate, n)], chosen, strict=False):
             before[gap].append(known[word])
-        return " ".join(
-            word for at, old in zip(before, [*own, None], strict=True) for word in (*at, old) if word
-        )
+        for i, old in enumerate(own):
+            before[i].append(old)
+        return " ".join(word for each in before for word in each)
 
 
 class _WordByWord(Perturbation):
@@ -374,15 +383,6 @@ def perturbation_from(values: Any, *path: str) -> Perturbation:
         return values
     perturbation: Perturbation = build(AnyPerturbation, values, *path)
     return perturbation
-
-
-def _check(perturbation: Perturbation) -> None:
-    rates, name = perturbation.rates, type(perturbation).__name__
-    rising = all(low < high for low, high in zip((0.0, *rates), rates, strict=False))
-    if not rates or not rising or not rates[-1] <= 1.0:
-        raise ValueError(f"{name} needs rates in (0, 1], each above the one before; got {rates}")
-    if perturbation.draws < 1:
-        raise ValueError(f"{name} needs draws of at least 1; got {perturbation.draws}")
 
 
 def _is_punctuation(character: str) -> bool:

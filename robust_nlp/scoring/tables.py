@@ -54,7 +54,7 @@ class RobustnessScores:
     def from_rows(
         cls, rows: Iterable[Mapping[str, Any]], labels: Sequence[str] = ()
     ) -> RobustnessScores:
-        """Arrange rows; see `robust_nlp.scoring.score.score_rows`.
+        """Arrange rows; see `robust_nlp.scoring.rows.score_rows`.
 
         Raises:
             DataError: If there are none, or classifiers did not answer for the same texts.
@@ -89,9 +89,7 @@ class RobustnessScores:
             ],
         }
 
-    def _curve(
-        self, measured: Measured, name: str, curve: Mapping[float, Cell]
-    ) -> dict[str, Any]:
+    def _curve(self, measured: Measured, name: str, curve: Mapping[float, Cell]) -> dict[str, Any]:
         areas, answers = area(measured.clean, curve), curve_answers(curve)
         return {
             "classifier": measured.classifier,

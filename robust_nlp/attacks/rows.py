@@ -1,0 +1,128 @@
+"""One row an example and attack: how it ended, what it cost, and how far the text moved."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from rapidfuzz.distance import Levenshtein
+
+from robust_nlp.base_classifier import Side, Text, split_pair
+
+#: How an attack on an example ended.
+#: "success": the judge confirms another class. "failed": the search ended without one.
+#: "skipped": the clean text is wrong already, or the smoothed classifier abstains on it.
+#: "budget": the search would have used more forwards than it may; "timeout": more seconds.
+#: "uncertain": the search found a text of another class, and the judge could not tell.
+#: "error": TextAttack failed.
+Outcome = Literal["success", "failed", "skipped", "budget", "timeout", "uncertain", "error"]
+
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackRow:
+    """What an attack made of an example.
+
+    All but `seconds` depend on classifier, settings, seed and example alone.
+
+    Attributes:
+        attack: Name of the attack.
+        example_id: Which example.
+        label: Its class index.
+        outcome: How it ended; see `Outcome`.
+        text: The clean text, or the first of a pair.
+        pair: The second text of a pair.
+        found: The adversarial text, after a success; for pairs, the text that was open to edits.
+        clean_predicted: The judge's class of the clean text; `None` for abstention.
+        found_predicted: The judge's class of the adversarial text.
+        queries: Questions as TextAttack counts them.
+        forwards: Forwards of the base classifier, without repetitions, the judge's included.
+        judge_forwards: Forwards of the judge among them.
+        flips: Texts of another class that the search believed to have found and had judged.
+        edits: Fewest words inserted, deleted or substituted from the clean to the found text.
+        edit_rate: Edits over the words of the clean text.
+        characters: The same for characters.
+        moved: Range of the scores that the search could climb, in `[0, 1]`.
+        asked: Different texts that the search asked for.
+        null_flip: How often an attack that changes nothing would have seen another class at least
+            once, in `[0, 1]`; `None` without noise.
+        seconds: Seconds, those shared with other examples in part.
+        error: What went wrong.
+    """
+
+    attack: str
+    example_id: int
+    label: int
+    outcome: Outcome
+    text: str
+    pair: str | None = None
+    found: str | None = None
+    clean_predicted: int | None = None
+    found_predicted: int | None = None
+    queries: int = 0
+    forwards: int = 0
+    judge_forwards: int = 0
+    flips: int = 0
+    edits: int | None = None
+    edit_rate: float | None = None
+    characters: int | None = None
+    moved: float = 0.0
+    asked: int = 0
+    null_flip: float | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def attacked(self) -> bool:
+        """Whether there was anything to attack."""
+        return self.outcome != "skipped"
+
+
+def distances(clean: Text, found: Text, protected: Side) -> dict[str, Any]:
+    """Return how far an adversarial text is from the clean one, in edits.
+
+    Departs: TextAttack compares words place by place, so that one inserted word counts as many.
+    """
+    before, after = split_pair(clean, protected)[0], split_pair(found, protected)[0]
+    words = before.split()
+    edits = int(Levenshtein.distance(words, after.split()))
+    return {
+        "edits": edits,
+        "edit_rate": edits / max(1, len(words)),
+        "characters": int(Levenshtein.distance(before, after)),
+    }
+
+
+class RowFile:
+    """A file of rows that grows by a line whenever an example is done.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @contextmanager
+    def open(self) -> Iterator[RowFile]:
+        """Open the file behind its last whole line: an interruption may have cut the next."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        if self._path.is_file():
+            content = self._path.read_bytes()
+            end = content.rfind(b"\n") + 1
+            if end < len(content):
+                os.truncate(self._path, end)
+        with self._path.open("a", encoding="utf-8") as self._file:
+            yield self
+
+    def write(self, key: str, row: AttackRow) -> None:
+        """Append a row under its key."""
+        self._file.write(json.dumps({"key": key, **dataclasses.asdict(row)}) + "\n")
+        self._file.flush()
