@@ -19,6 +19,7 @@ from robust_nlp.reporting.summary import summary
 from robust_nlp.reporting.terminal import terminal_table
 from robust_nlp.reporting.texts import CertifiedText, certify_rows
 from robust_nlp.results import RunDirectory
+from robust_nlp.scoring.run import scores_beside_certificates
 
 #: Version of the layout of report.json.
 SCHEMA = 1
@@ -37,6 +38,7 @@ class RobustnessReport:
         texts: The texts with their certificates; one at least.
         alpha: Failure probability of one text's certificates together; 0 if all are enumerated.
         audit: What an audit of the certificates found; `None` if there was none.
+        scores: Robustness scores under perturbations; `None` if none were measured.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class RobustnessReport:
     texts: Sequence[CertifiedText]
     alpha: float
     audit: Mapping[str, Any] | None = None
+    scores: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, run: str | Path, alpha: float | None = None) -> RobustnessReport:
@@ -71,12 +74,14 @@ class RobustnessReport:
             rows, recipe.mechanism, alpha=alpha, attackers=recipe.certify.attackers
         )
         manifest = directory.manifest()
+        scores = scores_beside_certificates(run)
         return cls(
             recipe=recipe,
             manifest=manifest,
             texts=texts,
             alpha=max(text.first.alpha for text in texts),
             audit=audit_facts(directory, rows, manifest.get("labels", [])),
+            scores=None if scores is None else scores.to_dict(),
         )
 
     def to_dict(self, radii: Sequence[int] | None = None) -> dict[str, Any]:
@@ -146,6 +151,7 @@ class RobustnessReport:
                 texts, mechanism, labels, attacker=names[0], with_text=quoted
             ),
             "audit": self.audit,
+            "scores": self.scores,
             "cost": facts.cost_facts(texts, most_votes(recipe.certify.plan), stage),
             "methods": self._methods(),
         }

@@ -25,8 +25,8 @@ def reviews(split: str) -> list[dict[str, Any]]:
     for i in range(SIZES[split]):
         for domain in DOMAINS:
             words = rng.choice(NEUTRAL, int(rng.integers(4, 9))).tolist()
-            words[:2] = rng.choice(GOOD if i % 2 else BAD, 2).tolist()
-            text = f"{split} {i} {domain} " + " ".join(rng.permutation(words))
+            words[:3] = rng.choice(GOOD if i % 2 else BAD, 3).tolist()
+            text = " ".join([*rng.permutation(words), f"{split[:2]}{i}"])
             rows.append({"text": text, "label": i % 2, "domain": domain})
     return rows
 
@@ -47,15 +47,16 @@ def study_recipe(folder: Path, **study: Any) -> Recipe:
         num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=64,
+        initializer_range=0.7,
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
         BertForSequenceClassification(config).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     args = {
-        "max_steps": 6,
+        "max_steps": 8,
         "per_device_train_batch_size": 16,
-        "learning_rate": 0.01,
+        "learning_rate": 0.003,
         "disable_tqdm": True,
         "eval_strategy": "no",
         "save_strategy": "no",
@@ -67,7 +68,7 @@ def study_recipe(folder: Path, **study: Any) -> Recipe:
             "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
             "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
             "train": {"noise": False, "args": args},
-            "certify": {"plan": {"kind": "fixed", "n_selection": 10, "n_estimation": 40}},
+            "certify": {"plan": {"kind": "fixed", "n_selection": 5, "n_estimation": 20}},
             "study": {
                 "variants": {
                     "plain": {"train.domains.objective": "reweighted_erm"},

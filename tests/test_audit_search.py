@@ -134,7 +134,7 @@ def true_margin(text: str, p_del: float) -> float:
 def test_scores_are_exact_where_all_noisy_texts_are_classified(text):
     oracle = oracle_of(smoothed_by(evil), votes=32)
     (score,) = oracle.scores([text])
-    assert score.margin == pytest.approx(true_margin(text, 0.6), abs=1e-12)
+    assert score.margin == pytest.approx(true_margin(text, 0.6), abs=1e-11)
     assert oracle.exact
 
 
@@ -191,7 +191,7 @@ def searched(smoothed, ball: Ball, *, votes: int, forwards: int = 10**6, exhaust
     )
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("moves", ["delete", "insert+delete+substitute", "substitute"])
 def test_a_small_ball_gives_up_its_worst_text(seed, moves):
     """Random base classifiers, compared with brute force over all texts of the ball."""
@@ -199,30 +199,23 @@ def test_a_small_ball_gives_up_its_worst_text(seed, moves):
     def random(text: str) -> list[float]:
         return [0.5, float(keyed_rng(seed, text).random())]
 
-    attacker, words, clean = parse_attacker(moves), ("u", "v"), tuple("wxyz")
-    ball = Ball(clean=clean, threat=ThreatModel(attacker=attacker), radius=2, words=words)
-    found = searched(smoothed_by(random), ball, votes=64)
+    attacker, clean = parse_attacker(moves), tuple("xyz")
+    threat = ThreatModel(attacker=attacker)
+    ball = Ball(clean=clean, threat=threat, radius=2, words=tuple("xyzu"))
+    found = searched(smoothed_by(random), ball, votes=32)
     assert found.exact
     assert found.coverage == ("ball" if moves == "delete" else "words")
 
     def margin(text: tuple[str, ...]) -> float:
-        law = deletion_law(text, 0.6)
-        return math.fsum(
-            p * (1 if random(" ".join(noisy))[1] <= 0.5 else -1) for noisy, p in law.items()
-        )
+        votes = {noisy: random(" ".join(noisy))[1] <= 0.5 for noisy in deletion_law(text, 0.6)}
+        return math.fsum(p if votes[z] else -p for z, p in deletion_law(text, 0.6).items())
 
-    lengths = range(len(clean) - 2, len(clean) + 3)
-    within = [
-        text
-        for n in lengths
-        for text in itertools.product((*clean, *words), repeat=n)
-        if ball.threat.distance(clean, text) <= 2
-        and all(text.count(unit) <= 1 for unit in clean)
-        and text in set(ball.texts(3_000))
-    ]
+    everything = (text for n in range(6) for text in itertools.product("xyzu", repeat=n))
+    within = [text for text in everything if threat.distance(clean, text) <= 2]
     worst = min(map(margin, within))
-    assert found.margin == pytest.approx(worst, abs=1e-12)
-    assert margin(found.best[0]) == pytest.approx(worst, abs=1e-12)
+    assert found.candidates == len(within)
+    assert found.margin == pytest.approx(worst, abs=1e-11)
+    assert margin(found.best[0]) == pytest.approx(worst, abs=1e-11)
 
 
 @pytest.mark.parametrize("moves", ["substitute", "insert+delete+substitute"])
@@ -232,7 +225,7 @@ def test_a_large_ball_gives_up_its_worst_text_to_a_beam(moves):
     ball = Ball(
         clean=clean, threat=ThreatModel(attacker=parse_attacker(moves)), radius=3, words=words
     )
-    found = searched(smoothed_by(evil, p_del=0.8), ball, votes=20, forwards=20_000, exhaustive=100)
+    found = searched(smoothed_by(evil, p_del=0.8), ball, votes=20, forwards=8_000, exhaustive=100)
     assert found.coverage == "sample"
     assert not found.exact
     assert found.best[0].count("evil") == 3

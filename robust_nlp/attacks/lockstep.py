@@ -249,7 +249,7 @@ def _seeded(seed: int) -> State:
     outside = _state()
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002, TID251
-    torch.random.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
     state = _state()
     _restore(outside)
     return state

@@ -49,8 +49,9 @@ class AttackRow:
         edits: Fewest words inserted, deleted or substituted from the clean to the found text.
         edit_rate: Edits over the words of the clean text.
         characters: The same for characters.
-        moved: Range of the scores that the search could climb, in `[0, 1]`.
         asked: Different texts that the search asked for.
+        blind: Whether the scores of these, where there were three or more, lie so close together
+            that the search had nothing to climb; texts of another class are left out.
         null_flip: How often an attack that changes nothing would have seen another class at least
             once, in `[0, 1]`; `None` without noise.
         seconds: Seconds, those shared with other examples in part.
@@ -73,8 +74,8 @@ class AttackRow:
     edits: int | None = None
     edit_rate: float | None = None
     characters: int | None = None
-    moved: float = 0.0
     asked: int = 0
+    blind: bool = False
     null_flip: float | None = None
     seconds: float = 0.0
     error: str = ""

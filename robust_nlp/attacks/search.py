@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from robust_nlp.attacks.lockstep import Interruption, ask
 from robust_nlp.attacks.recipes import COLUMNS, copy_attack
@@ -22,6 +23,13 @@ from robust_nlp.mechanisms.base import FloatArray
 #: What the search climbs: one less the probability of the label, or the margin of log-probabilities
 #: in multiples of that of the clean text, which no scale of the logits can flatten.
 Score = Literal["probability", "margin"]
+
+#: Range of scores, in `[0, 1]`, below which a search sees nothing: single precision has no finer
+#: scores near one, and rounding between batches is of this size.
+SEEN = 1e-6
+
+#: Questions of a rehearsal at most.
+REHEARSED = 300
 
 #: Texts that TextAttack hands over at once at most.
 BATCH = 4096
@@ -127,7 +135,7 @@ class Port:
         self.example, self.tally = example, Tally()
         self._known: dict[Text, FloatArray] = {}
         self._round = self._rounds = 0
-        self._margin = 1.0
+        self._margin: float | None = None
         return self.tally
 
     def __call__(self, texts: Sequence[Text]) -> torch.Tensor:
@@ -158,9 +166,9 @@ class Port:
         if self.search.score == "probability":
             return float(-np.expm1(log_p[label]))
         margin = float(np.delete(log_p, label).max() - log_p[label])
-        if self._margin == 1.0 and margin < 0.0:  # the clean text is the first to be asked for
-            self._margin = -margin
-        return float(1.0 / (1.0 + np.exp(np.clip(-2.0 * margin / self._margin, -700.0, 700.0))))
+        if self._margin is None:  # the clean text is the first to be asked for
+            self._margin = abs(margin) or 1.0
+        return float(expit(2.0 * margin / self._margin))
 
     def goal_score(self, text: Text) -> float:
         """Return the score of a text that was asked for."""
@@ -177,14 +185,18 @@ class Port:
 
     def confirms(self, text: Text, wanted: int | None) -> bool:
         """Tell whether the judge sees a text of another class, or of the wanted one."""
-        if text == self.example.text or len(self.tally.verdicts) > self.search.judgements:
+        tally, label = self.tally, self.example.label
+        if text == self.example.text:
             return False
-        new = text not in self.tally.verdicts
-        predicted = self.judge(text).predicted
-        if new:
-            self.tally.flips += 1
-            self.tally.doubts += predicted is None
-        return reached(predicted, self.example.label, wanted)
+        if text not in tally.verdicts:
+            if len(tally.verdicts) > self.search.judgements:  # the clean text is one of them
+                return False
+            predicted = self.judge(text).predicted
+            tally.flips += 1
+            # A victim without noise that takes its answer back is in doubt, too.
+            noisy = self.search.redraw is not None
+            tally.doubts += predicted is None if noisy else not reached(predicted, label, wanted)
+        return reached(tally.verdicts[text].predicted, label, wanted)
 
     def get_grad(self, text: Text) -> dict[str, Any]:
         """Return the gradient for ranking words."""
@@ -213,7 +225,8 @@ def reached(predicted: int | None, label: int, wanted: int | None) -> bool:
 
 def ready(attack: Any, port: Port) -> Any:
     """Return a copy of an attack that asks a port, and wins when its judge says so."""
-    goal = object.__new__(_judged(type(attack.goal_function)))
+    kind: Any = type(attack.goal_function)
+    goal = object.__new__(_judged(kind))
     goal.__dict__.update(attack.goal_function.__dict__)
     # The port remembers what was asked, and forgets it when there is new noise.
     goal.use_cache, goal._call_model_cache = False, None
@@ -261,25 +274,40 @@ def wanted_class(attack: Any) -> int | None:
     return None if wanted is None else int(wanted)
 
 
-def rehearse(attack: Any, port: Port, *, pair: bool) -> str | None:
-    """Attack a short text to see whether an attack has all it needs; return what went wrong."""
+def rehearse(attack: Any, plain: Any, *, pair: bool) -> str | None:
+    """Attack a sentence with a victim that never gives way, to see whether anything is missing.
+
+    Args:
+        attack: The attack.
+        plain: The victim that gives gradients, where an attack needs them.
+        pair: Whether pairs are attacked.
+
+    Returns:
+        What went wrong, or `None`.
+    """
+    flat = _Flat()
+    port = Port(Search(scorer=flat, judge=flat, max_forwards=REHEARSED), plain)
     sentence = "This film is not a bad story , and the new cast was good in all of it ."
-    text: Text = (sentence, sentence) if pair else sentence
-    port.begin(Example(0, text, 0))
-    label = port.judge(text).predicted or 0
-    port.begin(Example(0, text, label))
-    port.tally.clean = Verdict(label)
-    entry: Any = OrderedDict(zip(COLUMNS, text, strict=True)) if pair else text
     try:
         with own_randomness(0):
-            attack.attack(entry, label)
+            text: Text = (sentence, sentence) if pair else sentence
+            port.begin(Example(0, text, 0))
+            found = attack_example(ready(attack, port), port, Example(0, text, 0))
     except OverBudget:
         return None
-    except RobustNLPError:
-        raise
-    except Exception as error:  # whatever a download can end in
-        return f"{type(error).__name__}: {error}"
-    return None
+    return found.error or None
+
+
+class _Flat:
+    """A scorer and judge that sees the first of two classes everywhere."""
+
+    cost = 1
+
+    def score(self, questions: list[Question]) -> list[FloatArray]:
+        return [np.log([0.9, 0.1]) for _ in questions]
+
+    def judge(self, texts: list[Text]) -> list[Verdict]:
+        return [Verdict(0) for _ in texts]
 
 
 @cache

@@ -34,13 +34,21 @@ class Oracle:
         smoothed: The smoothed classifier.
         votes: Noisy texts per question, at least 1.
         seed: Seed of the noise.
+        scores: What a function behind the base classifier returns; see `PlainVictim`.
     """
 
-    def __init__(self, smoothed: SmoothedClassifier, votes: int, *, seed: int) -> None:
+    def __init__(
+        self,
+        smoothed: SmoothedClassifier,
+        votes: int,
+        *,
+        seed: int,
+        scores: ScoreType | None = None,
+    ) -> None:
         self.smoothed, self.cost, self._seed = smoothed, votes, seed
         #: Whether the search sees probabilities, and not votes alone.
         self.soft = isinstance(smoothed.base, HuggingFaceClassifier | CallableClassifier)
-        self.score_type: ScoreType | None = None
+        self.score_type: ScoreType | None = scores
 
     def score(self, questions: list[Question]) -> list[FloatArray]:
         """See `Scorer`."""

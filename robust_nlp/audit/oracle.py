@@ -132,9 +132,15 @@ class Oracle:
         answers = [self._known[key] for key in keys]
         classes = np.array([answer for answer, _ in answers], np.int64)
         shares = np.bincount(classes, weights=weights, minlength=len(self._smoothed.labels))
-        margin = shares[self._certified] - np.delete(shares, self._certified).max()
+        margin = float(shares[self._certified] - np.delete(shares, self._certified).max())
         soft = float(weights @ np.array([soft for _, soft in answers]))
-        return Score(margin=float(margin), soft=soft)
+        return Score(margin=round(margin, 12), soft=soft)  # what sums lose must not break ties
+
+
+def mean(scores: Sequence[Score]) -> Score:
+    """Return the mean of scores under different noise."""
+    margins, softs = zip(*scores, strict=True)
+    return Score(margin=round(sum(margins) / len(scores), 12), soft=sum(softs) / len(scores))
 
 
 def few_outcomes(law: Law, votes: int) -> bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from robust_nlp.audit.ball import Ball, Coverage, Units
-from robust_nlp.audit.oracle import Oracle, Score
+from robust_nlp.audit.oracle import Oracle, Score, mean
 from robust_nlp.base_classifier import Text
 
 #: Candidates of one step of a beam: as many as the budget allows, between these.
 FEWEST, MOST = 6, 64
 
-#: Candidates that are scored once more, under new noise, before the best of them are judged.
+#: One part of so many of the passes is kept back: the best candidates are scored again under new
+#: noise, fewer of them each time, since the best of many scores is good by chance as well.
+KEPT_BACK = 4
+
+#: Candidates that are returned.
 FINALISTS = 8
 
 #: By how much equal noisy texts may cut the passes of the base classifier, at a guess.
@@ -23,7 +27,7 @@ REPEATED = 4
 #: The first pass, from the clean text, may spend one part of so many.
 PASSES = 2
 
-#: Steps of a beam that goes on inside the ball from one of its far texts.
+#: Steps of a beam that goes on inside the ball.
 LATER_STEPS = 3
 
 
@@ -36,7 +40,7 @@ class Found:
             the list, else "sample".
         exact: Whether no score rests on drawn votes.
         candidates: How many different texts were tried.
-        margin: The lowest margin that was seen; `None` if nothing was tried.
+        margin: The lowest mean margin of a text that was tried; `None` if none was.
         best: The most promising texts that were tried, the best first.
     """
 
@@ -68,7 +72,7 @@ def search(
         exhaustive: Texts of the ball at most for all of them to be tried.
         beam: Candidates from which the next step goes on.
     """
-    scored: dict[Units, Score] = {}
+    seen: dict[Units, list[Score]] = {}
 
     def score(candidates: list[Units]) -> list[Units]:
         """Score candidates; return those that the passes sufficed for, the most promising first."""
@@ -76,33 +80,38 @@ def search(
         legal = [(units, text) for units, text in pairs if text is not None]
         scores = oracle.scores([text for _, text in legal])
         found = {units: each for (units, _), each in zip(legal, scores, strict=False)}
-        scored.update(found)
+        for units, each in found.items():
+            seen.setdefault(units, []).append(each)
         return sorted(found, key=lambda units: found[units])
 
+    def best(size: int) -> list[Units]:
+        """Return the most promising of all candidates, each by the mean of its scores."""
+        return sorted(seen, key=lambda units: mean(seen[units]))[:size]
+
     oracle.exact = True
-    kept_back = min(FINALISTS * votes, oracle.left // 4)
+    kept_back = oracle.left // KEPT_BACK
     oracle.left -= kept_back
     coverage: Coverage = "sample"
     listed = ball.texts(exhaustive)
     if listed is not None and len(listed) * votes <= REPEATED * oracle.left:
         score(listed)
-        if len(scored) == len(listed):
+        if len(seen) == len(listed):
             coverage = "ball" if ball.closed else "words"
     if coverage == "sample":
-        _beams(ball, oracle, score, rng, votes=votes, beam=beam)
+        _beams(ball, oracle, score, best, rng, votes=votes, beam=beam)
     oracle.left += kept_back
-    best = sorted(scored, key=lambda units: scored[units])[:FINALISTS]
-    lowest = min((each.margin for each in scored.values()), default=None)
-    if not oracle.exact and len(best) > 1:
+    left = min(MOST, kept_back // (2 * votes))
+    while not oracle.exact and left > 1:
         oracle.redraw()
-        again = score(best)
-        best = [*again, *(units for units in best if units not in again)]
+        score(best(left))
+        left //= 2
+    ranked = best(FINALISTS)
     return Found(
         coverage=coverage,
         exact=oracle.exact,
-        candidates=len(scored),
-        margin=lowest,
-        best=best,
+        candidates=len(seen),
+        margin=mean(seen[ranked[0]]).margin if ranked else None,
+        best=ranked,
     )
 
 
@@ -110,16 +119,21 @@ def _beams(
     ball: Ball,
     oracle: Oracle,
     score: Callable[[list[Units]], list[Units]],
+    best: Callable[[int], list[Units]],
     rng: np.random.Generator,
     *,
     votes: int,
     beam: int,
 ) -> None:
-    """Go from the clean text to the end of the ball, then on from far texts, until all is spent."""
+    """Go from the clean text to the end of the ball, then on until all passes are spent.
+
+    Later starts are the best text so far and a far one, in turn. Units that leading candidates
+    have taken up are tried more often from then on.
+    """
     start, steps = ball.clean, max(1, ball.radius)
     size = min(MOST, max(FEWEST, oracle.left // (votes * steps * PASSES)))
     score([start])
-    left = -1
+    passes, left = 0, -1
     while oracle.left != left:
         left = oracle.left
         leading = [start]
@@ -131,4 +145,10 @@ def _beams(
             if not ranked:
                 break
             leading = ranked[:beam]
-        start, steps = ball.far(rng), min(LATER_STEPS, max(1, ball.radius))
+            taken_up = dict.fromkeys(unit for units in leading for unit in units)
+            known = set(ball.words)
+            favoured = [unit for unit in taken_up if unit in known]
+            ball = replace(ball, words=tuple(dict.fromkeys([*favoured, *ball.words])))
+        passes += 1
+        start = best(1)[0] if passes % 2 and best(1) else ball.far(rng)
+        steps = min(LATER_STEPS, max(1, ball.radius))

@@ -48,8 +48,10 @@ class Verdict:
             with all of their noisy texts, and none has another answer.
         candidates: Texts that were tried.
         judged: Texts that were judged.
+        weighed: Those of them on which many votes were cast, as neither all noisy texts could be
+            classified nor the certified class led clearly.
         alpha: Probability that any right certificate is called wrong.
-        alpha_each: Its part for one judged text.
+        alpha_each: Its part for one weighed text.
         alpha_certificates: Failure probability of one text's certificates.
         allowed: Texts with a contradiction that the certificates' alpha makes no surprise.
         confidence: Probability with which right certificates have at most as many.
@@ -63,6 +65,7 @@ class Verdict:
     confirmed: int
     candidates: int
     judged: int
+    weighed: int
     alpha: float
     alpha_each: float
     alpha_certificates: float
@@ -90,10 +93,10 @@ class Verdict:
 def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
     """Find the contradictions among audited texts.
 
-    Every judged text gets an equal part of alpha, so that the probability of any false
-    contradiction is at most alpha in all (Bonferroni; which texts are judged does not depend on
-    the judge's votes). Certificates fail with their own alpha each, so that of right certificates
-    a binomial number of texts may have a true contradiction; exact ones have none.
+    Every judged text on which many votes were cast gets an equal part of alpha, so that the
+    probability of any false contradiction is at most alpha in all (Bonferroni; which texts these
+    are does not depend on the votes that weigh them). Certificates fail with their own alpha, so
+    that a binomial number of texts may have a true contradiction; with exact ones, none has.
 
     Args:
         audited: The audited texts.
@@ -101,8 +104,9 @@ def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
     """
     distinct = {row.text_hash: row for row in reversed(audited) if row.predicted is not None}
     rows = sorted(distinct.values(), key=lambda row: row.example_id)
-    judged = sum(len(row.judged) for row in rows)
-    each = alpha / max(1, judged)
+    judged = [text.judgement for row in rows for text in row.judged]
+    weighed = sum(each.exact is None and any(each.counts) for each in judged)
+    each = alpha / max(1, weighed)
     drawn = [row.alpha for row in rows if row.alpha > 0.0]
     balls = [ball for row in rows for ball in row.balls]
     return Verdict(
@@ -112,7 +116,8 @@ def verdict(audited: Sequence[AuditedText], *, alpha: float) -> Verdict:
         coverage=dict(Counter(ball.coverage for ball in balls)),
         confirmed=sum(map(_confirmed, balls)),
         candidates=sum(ball.candidates for ball in balls),
-        judged=judged,
+        judged=len(judged),
+        weighed=weighed,
         alpha=alpha,
         alpha_each=each,
         alpha_certificates=max(drawn, default=0.0),

@@ -123,9 +123,9 @@ def _extent(verdict: Verdict) -> str:
 
 def _certainty(verdict: Verdict) -> str:
     return (
-        f"{count(verdict.judged, 'candidate')} had the votes of the judge, fresh noise that no "
-        "search has seen; a right certificate is called wrong with probability at most "
-        f"{verdict.alpha:g} in all ({verdict.alpha_each:.3g} for each)."
+        f"{count(verdict.judged, 'candidate')} went to the judge, whose noise no search has seen; "
+        f"{verdict.weighed:,} of them had all of its votes. A right certificate is called wrong "
+        f"with probability at most {verdict.alpha:g} in all ({verdict.alpha_each:.3g} for each)."
     )
 
 

@@ -144,6 +144,50 @@ def _in_words(attacker: Mapping[str, Any]) -> str:
     return f"{attacker['attacker']}: {values}"
 
 
+def rate_chart(
+    name: str, title: str, curves: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]
+) -> Chart:
+    """Draw accuracy against the rate of a perturbation, with intervals, one line a curve.
+
+    Args:
+        name: Prefix of the ids in the page.
+        title: Title of the chart.
+        curves: For each line its name, the accuracy without perturbation, and the curve; see
+            `robust_nlp.scoring.tables.RobustnessScores.to_dict`.
+    """
+    end = max(curve["largest_rate"] for _, _, curve in curves)
+    x, y = Axis(end, LEFT, WIDTH - RIGHT), Axis(1.0, HEIGHT - BOTTOM, TOP)
+    series, told = [], []
+    for index, (label, clean, curve) in enumerate(curves):
+        points = [(0.0, clean), *((p["rate"], p["accuracy"]) for p in curve["points"])]
+        line, low, high = (
+            [(x(rate), y(accuracy[which])) for rate, accuracy in points]
+            for which in ("value", "low", "high")
+        )
+        series.append(
+            Series(
+                name=label,
+                style=index,
+                line=_path(line),
+                band=_path([*high, *reversed(low)]) + " Z",
+                points=line,
+            )
+        )
+        shares = ", ".join(f"{words.percent(a['value'])} at {100 * rate:g} %" for rate, a in points)
+        told.append(f"{label}: {shares}")
+    ticks = sorted({0.0, *(p["rate"] for _, _, curve in curves for p in curve["points"])})
+    step = -(-len(ticks) // 10)
+    return Chart(
+        name=name,
+        title=title,
+        description="; ".join(told) + ".",
+        x_label="share of the words",
+        x_ticks=[(x(tick), f"{100 * tick:g} %") for tick in ticks[::step]],
+        y_ticks=[(y(tick / 4), f"{25 * tick} %") for tick in range(5)],
+        series=series,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class LengthColumn:
     """Radii of one length class, in SVG units; `None` for what does not exist or fit."""

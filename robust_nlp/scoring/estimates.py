@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import norm
 
 from robust_nlp.mechanisms.base import FloatArray
+
+BoolArray = npt.NDArray[np.bool_]
 
 #: Probability that an interval fails.
 DOUBT = 0.05
@@ -119,10 +122,33 @@ def difference_of_differences(
     )
 
 
+def exchange_test(one: BoolArray, others: BoolArray) -> float:
+    """Return the two-sided p-value of one answer a text against others: is it righter than chance?
+
+    If nothing distinguishes the one answer of a text from its others, each of them is as likely to
+    be the one. Given how many of a text's answers are right, the number of texts whose one answer
+    is right is then a sum of independent chances; the p-value is the exact probability of a number
+    at least as far from its mean. With one other answer a text, this is McNemar's exact test.
+
+    Args:
+        one: Whether the one answer is right; shape `(texts,)`.
+        others: Whether the others are; shape `(texts, others)`.
+    """
+    chances = (others.sum(axis=1) + one) / (others.shape[1] + 1)
+    law = np.ones(1)
+    for chance in chances[(chances > 0.0) & (chances < 1.0)].tolist():
+        law = np.convolve(law, [1.0 - chance, chance])
+    open_ = (chances > 0.0) & (chances < 1.0)
+    middle = float(chances[open_].sum())
+    distance = abs(float(one[open_].sum()) - middle)
+    far = np.abs(np.arange(len(law)) - middle) >= distance - 1e-9
+    return min(1.0, float(law[far].sum()))
+
+
 def sign_flip_test(differences: Sequence[int] | FloatArray) -> float:
     """Return the two-sided p-value of paired differences: is their sum further from 0 than chance?
 
-    If nothing distinguishes the two sides of a pair, each difference is as likely as its negative;
+    If the two sides of each pair may change places, each difference is as likely as its negative;
     the p-value is the exact probability of a sum at least as far from 0 under that. With
     differences -1, 0 and 1, this is McNemar's exact test.
 

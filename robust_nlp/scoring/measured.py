@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.integrate import trapezoid
 
 from robust_nlp.mechanisms.base import FloatArray, IntArray
-from robust_nlp.scoring.estimates import difference, mean, sign_flip_test
-
-BoolArray = npt.NDArray[np.bool_]
+from robust_nlp.scoring.estimates import BoolArray, difference, exchange_test, mean
 
 #: What rows call a text that is not perturbed.
 CLEAN = "clean"
@@ -115,17 +112,16 @@ def point(clean: Cell, cell: Cell) -> dict[str, Any]:
     """Say what a perturbation at one rate does to accuracy.
 
     `score` is clean accuracy less accuracy; an abstention counts as wrong in both. `p_value` is
-    that of no difference. `attack_success` is the share of right answers that are lost, `None`
+    that of `exchange_test`. `attack_success` is the share of right answers that are lost, `None`
     without any. `answered_only` leaves abstentions out: a version without an answer, a text whose
     clean version has none, and a text none of whose versions has one; `None` if nothing is left.
     """
     c, p, draws = clean.shares, cell.shares, cell.draws
     right = float(c.sum())
-    lost = cell.draws * clean.right[:, 0].astype(np.int64) - cell.right.sum(axis=1)
     return {
         "accuracy": dataclasses.asdict(mean(p, answers=draws)),
         "score": dataclasses.asdict(difference(c, p, answers=draws)),
-        "p_value": sign_flip_test(lost),
+        "p_value": exchange_test(clean.right[:, 0], cell.right),
         "attack_success": float((c * (1.0 - p)).sum()) / right if right else None,
         "abstained": float(1.0 - cell.answered.mean()),
         "empty": float(cell.empty.mean()),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
-from robust_nlp.errors import RecipeError
+from robust_nlp.errors import RecipeError, RobustNLPWarning
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.scoring.settings import ScoreRecipe
@@ -98,6 +99,24 @@ def load_scores(run: str | Path) -> RobustnessScores | None:
     stage = RunDirectory(run).manifest().get("stages", {}).get("score", {})
     rows = ScoreStore(run).rows(stage.get("limit"))
     return RobustnessScores.from_rows(rows, stage.get("labels", ())) if rows else None
+
+
+def scores_beside_certificates(run: str | Path) -> RobustnessScores | None:
+    """Return the scores of a run if they are those of the classifier that was certified.
+
+    Others are left out, with a warning.
+    """
+    certified = RunDirectory(run).manifest().get("classifier", {}).get("content_hash")
+    scored = ScoreStore(run).made_with().get("classifier")
+    if scored is not None and certified is not None and scored != certified:
+        warnings.warn(
+            f"the scores in {run} are those of another classifier than the certificates, and the "
+            "report leaves them out; score again with --fresh",
+            RobustNLPWarning,
+            stacklevel=3,
+        )
+        return None
+    return load_scores(run)
 
 
 def write_scores(run: str | Path) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from robust_nlp.errors import DataError
 from robust_nlp.mechanisms.base import FloatArray
 from robust_nlp.scoring.estimates import (
+    BoolArray,
     difference,
     difference_of_differences,
     mean,
@@ -20,7 +21,6 @@ from robust_nlp.scoring.estimates import (
 )
 from robust_nlp.scoring.measured import (
     CLEAN,
-    BoolArray,
     Cell,
     Measured,
     area,

@@ -22,10 +22,10 @@ METHODS = (
     "smaller is better, and below 0 the perturbation helps. An abstention counts as wrong. "
     "Brackets are 95 % intervals for texts drawn like these that pair each text with its own "
     "versions (Wilson; Newcombe's method 10; several versions of a text count by how much they "
-    "differ, not as texts of their own). p is the exact two-sided probability, without a "
-    "difference, of one at least as large (with one version a text McNemar's test); it is not "
-    "corrected for how many are made. The area is the mean accuracy over rates from 0 to the "
-    "largest. The empty text counts as a text."
+    "differ, not as texts of their own). p is exact and two-sided: how likely so large a "
+    "difference would be if the clean text were like any of its versions (with one version "
+    "McNemar's test); it is not corrected for how many are made. The area is the mean accuracy "
+    "over rates from 0 to the largest. The empty text counts as a text."
 )
 
 

@@ -71,8 +71,8 @@ def seed_interval(differences: Sequence[float]) -> Interval | None:
     n = len(differences)
     if n < 2:
         return None
-    reach = seed_factor(n) * float(np.std(differences, ddof=1)) / np.sqrt(n)
     mean = float(np.mean(differences))
+    reach = seed_factor(n) * float(np.std(differences, ddof=1) / np.sqrt(n))
     return mean - reach, mean + reach
 
 

@@ -42,8 +42,8 @@ def cautions(facts: Facts) -> list[str]:
         "Differences are between runs with the same held-out domain and seed. The interval over "
         "seeds (Student's t, of the average over domains) says what other seeds might give with "
         "these domains and test texts; the interval over test texts (bootstrap within domains) "
-        "what other test texts of these domains might give with these trained models. Neither "
-        "says anything about other domains."
+        "what other test texts of these domains might give with these trained models. A difference "
+        "is called clear if both exclude zero. Neither says anything about other domains."
     ]
     if 1 < seeds < 5:
         said.append(
