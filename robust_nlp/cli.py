@@ -120,6 +120,7 @@ def audit(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     limit: Annotated[int | None, typer.Option(min=1, help="Texts at most.")] = None,
     forwards: Annotated[int, typer.Option(help="Passes of the search per text, at most.")] = 4_000,
+    candidates: Annotated[int, typer.Option(help="Texts tried per radius, at most.")] = 1_000,
     votes: Annotated[int, typer.Option(help="Votes of the search per candidate.")] = 24,
     judge_votes: Annotated[int, typer.Option(help="Votes of the judge per candidate.")] = 1_000,
     alpha: Annotated[
@@ -139,7 +140,12 @@ def audit(
         from robust_nlp.results import RunDirectory
 
         settings = AuditSettings(
-            forwards=forwards, votes=votes, judge_votes=judge_votes, alpha=alpha, seed=seed
+            forwards=forwards,
+            candidates=candidates,
+            votes=votes,
+            judge_votes=judge_votes,
+            alpha=alpha,
+            seed=seed,
         )
         found = audit_run(run, settings, limit=limit, fresh=fresh)
         recipe, labels = RunDirectory(run).recipe(), RunDirectory(run).manifest()["labels"]

@@ -1,6 +1,8 @@
 """Detectors speak up when they should, and only then; accuracies of known rows."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from robust_nlp.attacks import detectors
 from robust_nlp.attacks.report import AttackReport, accuracies, proportion
 from robust_nlp.attacks.rows import AttackRow, distances
 from robust_nlp.attacks.settings import AttackRecipe
+from robust_nlp.settings import build, plain
 
 
 def rows(outcomes, **values):
@@ -62,7 +65,7 @@ def test_scores_that_do_not_move_where_margins_do_are_saturated():
     assert found.flagged
     assert found.values["flat"] == 3
     assert not detectors.saturation(flat, {"margins": flat}).flagged
-    assert not detectors.saturation(flat[1:], {"margins": same}).flagged
+    assert not detectors.saturation([*flat[1:], same[0]], {"margins": same}).flagged
     assert not detectors.saturation(same, {"margins": flat}).flagged
 
 
@@ -180,6 +183,15 @@ def test_edits_are_counted_wherever_words_stand():
 
 
 # --- settings ------------------------------------------------------------------------------------
+
+
+def test_settings_come_from_plain_values_without_torch():
+    values = {"attacks": ["a2t", "pruthi"], "swaps": {"good": ["fine"]}, "max_forwards": 500}
+    recipe = build(AttackRecipe, values)
+    assert recipe.attacks == ("a2t", "pruthi")
+    assert build(AttackRecipe, plain(recipe)) == recipe
+    script = "import sys, robust_nlp.attacks; assert not {'torch', 'textattack'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.mark.parametrize(

@@ -151,11 +151,18 @@ def test_callable_classifiers_keep_their_batch_size():
     assert calls == [2, 1]
 
 
-def test_the_judge_asks_again():
-    answers = iter([[[0.0, 1.0]], [[0.0, 1.0]], [[1.0, 0.0]]])
-    victim = PlainVictim(lambda texts: next(answers))
-    assert victim.logits(["a"])[0].argmax() == 1
-    assert [verdict.predicted for verdict in victim.judge(["a", "a"])] == [1, 0]
+def test_the_judge_asks_again_and_alone_in_doubt():
+    calls = []
+
+    def function(texts):
+        calls.append(list(texts))
+        alone = 1e-3 if len(texts) == 1 else 0.0
+        return [[0.0, 1.0] if text == "sure" else [1.0 + alone, 1.0] for text in texts]
+
+    victim = PlainVictim(function, scores="logits")
+    victim.logits(["sure", "torn"])
+    assert [verdict.predicted for verdict in victim.judge(["sure", "torn"])] == [1, 0]
+    assert calls == [["sure", "torn"], ["sure", "torn"], ["torn"]]
 
 
 # --- examples ------------------------------------------------------------------------------------

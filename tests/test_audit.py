@@ -32,7 +32,7 @@ from robust_nlp.units import keyed_rng
 CLEAN = "a b c d"
 EVIL = {0: ("evil", "tame"), 1: ("evil", "tame")}
 LABELS = ["no", "yes"]
-EXACT = AuditSettings(votes=128, judge_votes=2_000, forwards=20_000, exhaustive=3_000)
+EXACT = AuditSettings(votes=128, judge_votes=2_000, forwards=20_000, candidates=3_000)
 
 
 def base_of(function) -> CallableClassifier:
@@ -118,7 +118,7 @@ def test_insertions_and_deletions_swapped_are_contradicted():
     ((honest,),) = certified(smoothed, [CLEAN], attackers=["insert"])
     wrong = with_radius(honest, insertions_and_deletions_swapped)(smoothed.mechanism)
     assert wrong.radius > honest.radius
-    settings = dataclasses.replace(EXACT, exhaustive=100)  # far too many insertions to list
+    settings = dataclasses.replace(EXACT, candidates=100)  # far too many insertions to list
     found = audit(smoothed, [CLEAN], [wrong], settings, words=EVIL)
     assert found.coverage == {"sample": 1}
     assert not found.passed
@@ -232,7 +232,7 @@ HONEST = {
 def test_honest_certificates_of_random_classifiers_are_not_contradicted(name):
     """Each classifier answers at random, but on most noisy texts alike, so that radii are large."""
     mechanism, checked = HONEST[name], 0
-    settings = AuditSettings(votes=32, judge_votes=400, forwards=300, judged=1, exhaustive=100)
+    settings = AuditSettings(votes=32, judge_votes=400, forwards=300, judged=1, candidates=100)
     plan = FixedPlan(n_selection=20, n_estimation=400, alpha=0.01)
     for seed in range(6):
 

@@ -90,9 +90,14 @@ def test_a_ball_is_closed_where_nothing_new_can_be_written(moves, radius, closed
 def test_random_texts_stay_inside_the_ball(clean, attacker, radius, seed):
     ball = ball_of(clean, attacker, radius, words=("a", "b", "x", "y"))
     rng = np.random.default_rng(seed)
-    far = ball.far(rng)
+    far = ball.walk(radius + 1, rng)
     assert far in ball
     assert all(units in ball and units != far for units in ball.sample(far, 8, rng))
+
+
+def test_a_search_leaves_the_edge_of_a_ball_of_insertions():
+    ball = ball_of("ab", ["insert"], 1, words=("x", "y"))
+    assert set(ball.sample(("a", "x", "b"), 20, np.random.default_rng(0))) == {("a", "b")}
 
 
 def test_few_moves_are_all_returned():
@@ -179,14 +184,14 @@ def test_no_more_passes_are_spent_than_given():
 # --- the worst text -------------------------------------------------------------------------------
 
 
-def searched(smoothed, ball: Ball, *, votes: int, forwards: int = 10**6, exhaustive: int = 3_000):
+def searched(smoothed, ball: Ball, *, votes: int, forwards: int = 10**6, candidates: int = 3_000):
     return search(
         ball,
         oracle_of(smoothed, votes, forwards),
         lambda units: " ".join(units),
         keyed_rng(0, "candidates"),
         votes=votes,
-        exhaustive=exhaustive,
+        candidates=candidates,
         beam=2,
     )
 
@@ -218,14 +223,14 @@ def test_a_small_ball_gives_up_its_worst_text(seed, moves):
     assert margin(found.best[0]) == pytest.approx(worst, abs=1e-11)
 
 
-@pytest.mark.parametrize("moves", ["substitute", "insert+delete+substitute"])
+@pytest.mark.parametrize("moves", ["substitute", "insert", "insert+delete+substitute"])
 def test_a_large_ball_gives_up_its_worst_text_to_a_beam(moves):
     clean = tuple(f"word{i}" for i in range(9))
     words = (*(f"dull{i}" for i in range(15)), "evil", *(f"tame{i}" for i in range(15)))
     ball = Ball(
         clean=clean, threat=ThreatModel(attacker=parse_attacker(moves)), radius=3, words=words
     )
-    found = searched(smoothed_by(evil, p_del=0.8), ball, votes=20, forwards=8_000, exhaustive=100)
+    found = searched(smoothed_by(evil, p_del=0.8), ball, votes=20, forwards=8_000, candidates=1_000)
     assert found.coverage == "sample"
     assert not found.exact
     assert found.best[0].count("evil") == 3

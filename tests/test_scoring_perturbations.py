@@ -21,7 +21,8 @@ from robust_nlp.scoring import (
     SwapNeighbours,
     Typos,
 )
-from robust_nlp.scoring.perturbations import count, perturbation_from
+from robust_nlp.scoring.base import count
+from robust_nlp.scoring.perturbations import perturbation_from
 from robust_nlp.scoring.rows import versions_of
 from robust_nlp.units import keyed_rng
 
@@ -242,6 +243,8 @@ def test_a_recipe_names_perturbations_and_comes_back_from_plain_values(tiny_reci
     assert recipe.score is not None
     assert recipe.score.perturbations == (DeleteWords(rates=(0.5,)), Typos(draws=2))
     assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
+    values["score"]["plan"] = {"kind": "sequential", "max_votes": 50}
+    assert recipe_from_dict(values).score.plan.max_radius == 0
     assert ScoreRecipe().perturbations == DEFAULT
     values["score"]["perturbations"][1] = {"kind": "typo"}
     with pytest.raises(RecipeError, match="Did you mean 'typos'"):

@@ -24,6 +24,7 @@ from robust_nlp.results import RunDirectory
 from robust_nlp.study import drive
 from robust_nlp.study.drive import run_study
 from robust_nlp.study.runs import study_runs
+from robust_nlp.study.texts import with_deletions
 from robust_nlp.training.settings import FreeLB
 
 gc.freeze()  # every training collects garbage, and nothing that was imported is any
@@ -160,7 +161,7 @@ def test_the_report_compares_what_the_runs_hold(study):
         for s in (0, 1)
     }
     assert found["by_seed"] == pytest.approx(by_seed)
-    assert fishr["cost"]["passes"] == plain["cost"]["passes"] == 8.0
+    assert fishr["cost"]["passes"] == plain["cost"]["passes"] == 16.0
     assert fishr["cost"]["relative_passes"] == 1.0
     assert fishr["cost"]["seconds"] > 0.0
     assert study.facts["measured_runs"] == study.facts["planned_runs"] == N_RUNS
@@ -198,16 +199,23 @@ def test_a_run_is_an_ordinary_training_and_answers_are_those_of_its_model(study,
     assert all(torch.equal(one[name], other[name]) for name in other)
     model = AutoModelForSequenceClassification.from_pretrained(run.path / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
+
+    def classes(texts: list[str]) -> list[int]:
+        with torch.no_grad():
+            logits = model(**tokenizer(texts, return_tensors="pt", padding=True)).logits
+        return logits.argmax(dim=-1).tolist()
+
     texts = [row["text"] for row in reviews("test")]
-    with torch.no_grad():
-        batch = tokenizer(texts, return_tensors="pt", padding=True)
-        logits = model(**batch).logits
     answers = parquet.read_table(run.path / "answers.parquet").to_pylist()
-    assert {row["row"]: row["answer"] for row in answers} == dict(
-        enumerate(logits.argmax(dim=-1).tolist())
-    )
+    assert {row["row"]: row["answer"] for row in answers} == dict(enumerate(classes(texts)))
+    for row in answers[:12]:
+        if row["held_out"]:
+            text = texts[row["row"]]
+            (versions,) = with_deletions([text], 0.4, draws=2, seed=0, protected="second")
+            assert row["deleted_answers"] == classes(versions)
     # The same numbers as in the study of all variants: nothing depends on what was trained before.
     assert answers[0]["answer"] == study.answers("fishr", "dvd", 1)[0]["answer"]
+    assert 5 < sum(row["answer"] for row in answers) < len(answers) - 5  # it tells texts apart
     numbers = study.numbers("fishr", "dvd", 1)["measures"]
     found = json.loads((run.path / "measured.json").read_text())["measures"]
     assert found == {name: numbers[name] for name in found}
@@ -236,4 +244,4 @@ def test_attacks_on_embeddings_cost_passes(study, tmp_path):
     assert recipe.variant("freelb").train.adversarial == adversarial
     run_study(recipe, tmp_path / "out", only=["freelb"])
     numbers = json.loads((tmp_path / "out/freelb/dvd/seed-0/measured.json").read_text())
-    assert numbers["training"]["passes"] == 8 * 3  # one clean and two perturbed
+    assert numbers["training"]["passes"] == 16 * 3  # one clean and two perturbed

@@ -103,11 +103,24 @@ def test_means_are_over_seeds_for_each_domain_and_then_over_domains(facts):
     assert plain["differences"] == {}
 
 
+def test_domains_count_alike_however_many_seeds_they_have(recipe):
+    cells = {("plain", "air", s): right(10) for s in SEEDS} | {("plain", "dvd", 0): right(20)}
+    plain = variant(study_facts(made_up(recipe, cells)), "plain")
+    assert plain["averages"]["accuracy"] == pytest.approx(0.75)
+    assert plain["domains"]["dvd"] == {"accuracy": 1.0, "deviation": None, "seeds": 1}
+    assert not plain["complete"]
+
+
 def test_the_worst_domain_is_that_of_each_seed(recipe):
     cells = {("plain", "air", 0): right(4), ("plain", "air", 1): right(16)}
     cells |= {("plain", "dvd", 0): right(16), ("plain", "dvd", 1): right(6)}
-    plain = variant(study_facts(made_up(recipe, cells)), "plain")
+    cells |= {("fishr", domain, seed): right(10) for _, domain, seed in cells}
+    plain, fishr = study_facts(made_up(recipe, cells))["variants"]
     assert plain["averages"][WORST] == pytest.approx((4 + 6) / 40)  # and not min(20, 22) / 40
+    found = fishr["differences"][WORST]
+    assert found["by_seed"] == pytest.approx({"0": (10 - 4) / 20, "1": (10 - 6) / 20})
+    assert found["over_seeds"] == pytest.approx(by_hand([0.3, 0.2]), rel=1e-3)
+    assert found["over_texts"] is None
 
 
 def test_the_interval_over_seeds_is_that_of_paired_averages_over_domains(facts):

@@ -43,6 +43,10 @@ def answer(**entries) -> dict[str, Any]:
             {"accuracy": 1.0, "certified_accuracy_0": 1.0, "certified_accuracy_2": 0.0},
         ),
         (
+            {"certified": True, "smoothed_answer": 1, "radius": 2},
+            {"accuracy": 1.0, "certified_accuracy_0": 1.0, "certified_accuracy_2": 1.0},
+        ),
+        (
             {"certified": True, "smoothed_answer": 0, "radius": 5},
             {"accuracy": 1.0, "certified_accuracy_0": 0.0, "certified_accuracy_2": 0.0},
         ),

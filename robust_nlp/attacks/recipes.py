@@ -58,13 +58,16 @@ def attack_name(attack: AnyAttack) -> str:
     return str(getattr(attack, "__name__", "attack"))
 
 
-def attack_text(attack: AnyAttack) -> str:
-    """Say what an attack is made of; a name says it all."""
+def attack_text(attack: AnyAttack, built: Any) -> str:
+    """Say what an attack is made of; a name says it all.
+
+    Args:
+        attack: The attack as the user named it.
+        built: What was built of it.
+    """
     if isinstance(attack, str | type):
         return attack_name(attack)
-    if callable(attack):
-        return f"{attack.__module__}.{attack.__qualname__}"
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(attack))
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(built))
 
 
 def cost_rank(attack: AnyAttack) -> int:

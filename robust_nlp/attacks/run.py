@@ -133,7 +133,7 @@ class Run:
         noisy = search.redraw is not None
         what = identity(
             version=VERSION,
-            attack=attack_text(self.attacks[name]),
+            attack=attack_text(self.attacks[name], attack),
             textattack=textattack_version(),
             swaps=load_swaps(settings.swaps).fingerprint if name == "a2t" else None,  # type: ignore[arg-type]
             model=self._model,

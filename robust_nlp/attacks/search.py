@@ -218,9 +218,9 @@ class Port:
 
 def reached(predicted: int | None, label: int, wanted: int | None) -> bool:
     """Tell whether a class is what the attack wants: the wanted one, or any but the label."""
-    if predicted is None:
+    if predicted in (None, label):
         return False
-    return predicted != label if wanted is None else predicted == wanted
+    return wanted is None or predicted == wanted
 
 
 def ready(attack: Any, port: Port) -> Any:
@@ -250,6 +250,8 @@ def attack_example(attack: Any, port: Port, example: Example) -> Found:
         port.tally.clean = port.tally.verdicts[example.text]
         return Found("skipped")
     port.tally.clean = port.tally.verdicts[example.text]
+    if wanted_class(attack) == example.label:
+        return Found("searched")  # the class that is wanted is there already
     attack.clear_cache()
     text: Any = example.text
     if not isinstance(text, str):

@@ -11,10 +11,10 @@ import torch
 from scipy.special import log_softmax
 
 from robust_nlp.augmentation.victim import Victim, evaluation
-from robust_nlp.base_classifier import CallableClassifier, Side, Text, split_pair
+from robust_nlp.base_classifier import CallableClassifier, Side, Text, decide, split_pair
 from robust_nlp.encoding import ID, UnitEncoder
 from robust_nlp.errors import ModelError
-from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.huggingface import TOLERANCE, HuggingFaceClassifier
 from robust_nlp.inputs import read
 from robust_nlp.mechanisms.base import FloatArray
 
@@ -152,8 +152,13 @@ class PlainVictim:
         ]
 
     def judge(self, texts: list[Text]) -> list[Verdict]:
-        """Classify each text once more, alone and without memory."""
-        return [Verdict(int(self._fresh([key])[0].argmax())) for key in self._keys(texts)]
+        """Classify each text once more, without memory; alone where a batch leaves a doubt."""
+        keys = self._keys(texts)
+        tolerance = 1e-4 if self._function else TOLERANCE.get(self.model.dtype, 2e-2)
+        votes, doubtful = decide(np.array(self._fresh(keys)), texts, tolerance=tolerance)
+        for i in doubtful:
+            votes[i] = self._fresh([keys[i]])[0].argmax()
+        return [Verdict(vote) for vote in votes.tolist()]
 
     def logits(self, texts: list[Text], *, remember: bool = True) -> list[FloatArray]:
         """Return the logits of texts, or the logarithms of probabilities.

@@ -103,8 +103,11 @@ class Ball:
         """Return some texts of the ball that are one move away from one of its texts.
 
         Each kind of move has its share; all moves of a kind are returned where they are few.
+        Insertions may also be taken back.
         """
         counts = {move: count for move, count in self.moves(units).items() if count}
+        if "insert" in counts and units:
+            counts["delete"] = len(units)
         found: dict[Units, None] = {}
         for i, (move, count) in enumerate(counts.items()):
             share = (size - len(found)) // (len(counts) - i)
@@ -117,10 +120,10 @@ class Ball:
                     break
         return list(found)
 
-    def far(self, rng: np.random.Generator) -> Units:
+    def walk(self, steps: int, rng: np.random.Generator) -> Units:
         """Return a text at the end of a random walk that stays inside the ball."""
         units = self.clean
-        for _ in range(self.radius + 2 * ("reorder" in self.threat.attacker)):
+        for _ in range(steps):
             nearby = self.sample(units, max(4, len(self.threat.attacker)), rng)
             if nearby:
                 units = nearby[int(rng.integers(len(nearby)))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,13 +21,13 @@ KEPT_BACK = 4
 #: Candidates that are returned.
 FINALISTS = 8
 
-#: By how much equal noisy texts may cut the passes of the base classifier, at a guess.
-REPEATED = 4
+#: A search ends after so many passes, one after the other, in which nothing new was tried.
+IDLE = 5
 
 #: The first pass, from the clean text, may spend one part of so many.
 PASSES = 2
 
-#: Steps of a beam that goes on inside the ball.
+#: Steps of a beam that goes on from the best text.
 LATER_STEPS = 3
 
 
@@ -58,7 +58,7 @@ def search(
     rng: np.random.Generator,
     *,
     votes: int,
-    exhaustive: int,
+    candidates: int,
     beam: int,
 ) -> Found:
     """Look for the text of a ball on which the certified class does worst.
@@ -69,14 +69,14 @@ def search(
         write: Turns units into a text; `None` if that is none of the ball.
         rng: Draws the candidates.
         votes: Votes of the oracle per candidate.
-        exhaustive: Texts of the ball at most for all of them to be tried.
+        candidates: Texts of the ball to be tried at most; one with no more is tried whole.
         beam: Candidates from which the next step goes on.
     """
     seen: dict[Units, list[Score]] = {}
 
-    def score(candidates: list[Units]) -> list[Units]:
+    def score(wanted: list[Units]) -> list[Units]:
         """Score candidates; return those that the passes sufficed for, the most promising first."""
-        pairs = [(units, write(units)) for units in dict.fromkeys(candidates)]
+        pairs = [(units, write(units)) for units in dict.fromkeys(wanted)]
         legal = [(units, text) for units, text in pairs if text is not None]
         scores = oracle.scores([text for _, text in legal])
         found = {units: each for (units, _), each in zip(legal, scores, strict=False)}
@@ -92,13 +92,16 @@ def search(
     kept_back = oracle.left // KEPT_BACK
     oracle.left -= kept_back
     coverage: Coverage = "sample"
-    listed = ball.texts(exhaustive)
-    if listed is not None and len(listed) * votes <= REPEATED * oracle.left:
+    listed = ball.texts(candidates)
+    if listed is not None:
+        for_beams = oracle.left // 2
+        oracle.left -= for_beams
         score(listed)
+        oracle.left += for_beams
         if len(seen) == len(listed):
             coverage = "ball" if ball.closed else "words"
     if coverage == "sample":
-        _beams(ball, oracle, score, best, rng, votes=votes, beam=beam)
+        _beams(ball, oracle, score, best, rng, votes=votes, beam=beam, seen=seen, most=candidates)
     oracle.left += kept_back
     left = min(MOST, kept_back // (2 * votes))
     while not oracle.exact and left > 1:
@@ -122,20 +125,22 @@ def _beams(
     best: Callable[[int], list[Units]],
     rng: np.random.Generator,
     *,
+    seen: Collection[Units],
     votes: int,
     beam: int,
+    most: int,
 ) -> None:
-    """Go from the clean text to the end of the ball, then on until all passes are spent.
+    """Go from the clean text to the end of the ball, then on until enough is tried or all spent.
 
-    Later starts are the best text so far and a far one, in turn. Units that leading candidates
+    Later starts are the best text so far and a random one, in turn. Units that leading candidates
     have taken up are tried more often from then on.
     """
     start, steps = ball.clean, max(1, ball.radius)
     size = min(MOST, max(FEWEST, oracle.left // (votes * steps * PASSES)))
     score([start])
-    passes, left = 0, -1
-    while oracle.left != left:
-        left = oracle.left
+    passes = idle = 0
+    while idle < IDLE and len(seen) < most:
+        before = len(seen)
         leading = [start]
         for _ in range(steps):
             oracle.redraw()
@@ -149,6 +154,9 @@ def _beams(
             known = set(ball.words)
             favoured = [unit for unit in taken_up if unit in known]
             ball = replace(ball, words=tuple(dict.fromkeys([*favoured, *ball.words])))
-        passes += 1
-        start = best(1)[0] if passes % 2 and best(1) else ball.far(rng)
-        steps = min(LATER_STEPS, max(1, ball.radius))
+        passes, idle = passes + 1, idle + 1 if len(seen) == before else 0
+        if passes % 2 and best(1):
+            start, steps = best(1)[0], LATER_STEPS
+        else:
+            steps = int(rng.integers(1, max(1, ball.radius) + 1))
+            start = ball.walk(ball.radius - steps, rng)

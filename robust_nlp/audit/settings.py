@@ -18,8 +18,8 @@ class AuditSettings:
         forwards: Passes of the base classifier that the search may spend on one text, against all
             attackers together; the judge comes on top.
         words: Candidates for new units, where the attacker may write any.
-        exhaustive: Texts of a certified ball at most for all of them to be tried, in place of a
-            search.
+        candidates: Texts of a certified ball to be tried at most; a ball with no more is tried
+            whole, in place of a search.
         beam: Candidates from which a search goes on at each step.
         judged: Candidates per certificate that the judge sees, besides the clean text.
         judge_votes: Votes of the judge on one candidate, at least ten times `votes`. Where a
@@ -32,7 +32,7 @@ class AuditSettings:
     votes: int = 24
     forwards: int = 4_000
     words: int = 64
-    exhaustive: int = 1_000
+    candidates: int = 1_000
     beam: int = 2
     judged: int = 2
     judge_votes: int = 1_000
@@ -40,7 +40,7 @@ class AuditSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("votes", "forwards", "words", "exhaustive", "beam", "judged"):
+        for name in ("votes", "forwards", "words", "candidates", "beam", "judged"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {name}={getattr(self, name)}")
         if self.judge_votes < JUDGE_FACTOR * self.votes:

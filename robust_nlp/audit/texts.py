@@ -137,7 +137,7 @@ def _searched(
         write,
         keyed_rng(settings.seed, key, "audit", "candidates", attacker),
         votes=settings.votes,
-        exhaustive=settings.exhaustive,
+        candidates=settings.candidates,
         beam=settings.beam,
     )
 

@@ -145,13 +145,17 @@ def _in_words(attacker: Mapping[str, Any]) -> str:
 
 
 def rate_chart(
-    name: str, title: str, curves: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]]
+    name: str,
+    title: str,
+    x_label: str,
+    curves: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
 ) -> Chart:
     """Draw accuracy against the rate of a perturbation, with intervals, one line a curve.
 
     Args:
         name: Prefix of the ids in the page.
         title: Title of the chart.
+        x_label: What the rate is a share of.
         curves: For each line its name, the accuracy without perturbation, and the curve; see
             `robust_nlp.scoring.tables.RobustnessScores.to_dict`.
     """
@@ -181,7 +185,7 @@ def rate_chart(
         name=name,
         title=title,
         description="; ".join(told) + ".",
-        x_label="share of the words",
+        x_label=x_label,
         x_ticks=[(x(tick), f"{100 * tick:g} %") for tick in ticks[::step]],
         y_ticks=[(y(tick / 4), f"{25 * tick} %") for tick in range(5)],
         series=series,

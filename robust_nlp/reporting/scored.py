@@ -38,7 +38,7 @@ def scored(facts: Mapping[str, Any]) -> dict[str, Any]:
         ]
         if curves:
             title = f"Accuracy of the {name} classifier as words are deleted"
-            drawn.append(charts.rate_chart(f"deleted-{index}", title, curves))
+            drawn.append(charts.rate_chart(f"deleted-{index}", title, "words deleted", curves))
     tables = [
         ("Accuracy and score by rate", *score_table(facts)),
         ("Whole curves", *curve_table(facts)),

@@ -16,17 +16,15 @@ A recipe does the same with `robust-nlp score`. `robust_nlp.scoring.metrics` has
 from importlib import import_module
 from typing import Any
 
-from robust_nlp.scoring.perturbations import (
-    DEFAULT,
-    AnyPerturbation,
+from robust_nlp.scoring.base import Perturbation
+from robust_nlp.scoring.changes import (
     ChangeCase,
     ChangePunctuation,
-    DeleteWords,
     InsertWords,
-    Perturbation,
     SwapNeighbours,
     Typos,
 )
+from robust_nlp.scoring.perturbations import DEFAULT, AnyPerturbation, DeleteWords
 from robust_nlp.scoring.settings import ScoreRecipe
 
 #: Names whose modules import torch or evaluate, and so wait until somebody asks for them.

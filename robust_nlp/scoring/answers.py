@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from robust_nlp.base_classifier import CallableClassifier, Text
-from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
+from robust_nlp.certification.plan import SamplingPlan
 from robust_nlp.denoising import DenoisedClassifier
 from robust_nlp.denoising.reading import protected_side, reader
 from robust_nlp.errors import ModelError
 from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.scoring.settings import PLAN
 from robust_nlp.smoothing import SmoothedClassifier
 
 #: Takes texts or pairs of texts, and returns one class index each; `None` is an abstention.
@@ -28,9 +29,6 @@ Classifier = (
     | Callable[[list[Any]], npt.ArrayLike]
 )
 
-#: Votes for one prediction, unless somebody says otherwise.
-PLAN = SequentialPlan(max_votes=1_000, max_radius=0)
-
 
 def answers_of(
     classifier: Classifier, *, plan: SamplingPlan | None = None, seed: int = 0
@@ -43,7 +41,7 @@ def answers_of(
 
     Args:
         classifier: A smoothed or plain classifier, or a function from texts to scores.
-        plan: Votes of a smoothed classifier; `None` takes up to 1,000 at alpha 0.001.
+        plan: Votes of a smoothed classifier; `None` takes up to 500 at alpha 0.01.
         seed: Seed of the votes.
     """
     if isinstance(classifier, SmoothedClassifier):

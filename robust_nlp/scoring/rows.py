@@ -15,8 +15,9 @@ from robust_nlp.errors import DataError, ModelError
 from robust_nlp.huggingface import HuggingFaceClassifier
 from robust_nlp.mechanisms.base import FloatArray
 from robust_nlp.scoring.answers import Classifier, answers_of, plain
+from robust_nlp.scoring.base import Perturbation
 from robust_nlp.scoring.importance import base_scores, gradient_x_embedding, leave_one_out
-from robust_nlp.scoring.perturbations import DEFAULT, Perturbation
+from robust_nlp.scoring.perturbations import DEFAULT
 from robust_nlp.scoring.tables import CLEAN, RobustnessScores
 from robust_nlp.units import keyed_rng, text_key
 
@@ -53,7 +54,7 @@ def score(
         labels: One class index a text.
         perturbations: What is done to the texts.
         seed: Seed of perturbations and votes.
-        plan: Votes of smoothed classifiers; `None` takes up to 1,000 at alpha 0.001.
+        plan: Votes of smoothed classifiers; `None` takes up to 500 at alpha 0.01.
         protected: Which text of a pair is never perturbed; `None` takes what a classifier says,
             else "second".
 

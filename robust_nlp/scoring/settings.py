@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
 from robust_nlp.scoring.perturbations import DEFAULT, perturbation_from
 
 Reading = Literal["smoothed", "plain"]
+
+#: Votes for one prediction. There are many versions of each text, of which accuracy is a mean, so
+#: that a wrong answer in a hundred is no harm; certificates ask for more.
+PLAN = SequentialPlan(alpha=0.01, max_votes=500, max_radius=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,8 @@ class ScoreRecipe:
         classifiers: Who answers: "smoothed" by votes, as it is certified; "plain", the base
             classifier without noise and denoiser. Both read the same versions of each text.
         perturbations: What is done to the texts, one entry with a `kind` each.
-        plan: Votes of the smoothed classifier for one answer.
+        plan: Votes of the smoothed classifier for one answer. A sequential plan without a
+            `max_radius` stops as soon as the answer is certain, and looks for no radius.
         part_size: Texts per part: what an interruption loses at most.
     """
 
@@ -29,9 +35,7 @@ class ScoreRecipe:
     limit: int | None = 200
     classifiers: tuple[Reading, ...] = ("smoothed", "plain")
     perturbations: tuple[Any, ...] = DEFAULT
-    plan: SamplingPlan = field(
-        default_factory=lambda: SequentialPlan(max_votes=1_000, max_radius=0)
-    )
+    plan: SamplingPlan = PLAN
     part_size: int = 16
 
     def __post_init__(self) -> None:
@@ -40,6 +44,8 @@ class ScoreRecipe:
             for i, values in enumerate(self.perturbations)
         ]
         object.__setattr__(self, "perturbations", tuple(found))
+        if isinstance(self.plan, SequentialPlan) and self.plan.max_radius is None:
+            object.__setattr__(self, "plan", dataclasses.replace(self.plan, max_radius=0))
         names = [each.name for each in found]
         for what, given in (("perturbations", names), ("classifiers", list(self.classifiers))):
             if not given or len(set(given)) < len(given):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from robust_nlp.augmentation.words import DeleteWords
 from robust_nlp.base_classifier import Side, Text, parts, split_pair
@@ -93,6 +94,7 @@ def choose_texts(
     )
 
 
+@lru_cache(maxsize=1 << 18)
 def bare_words(text: Text) -> str:
     """Return what two texts have in common that differ in case, punctuation and space at most.
 
