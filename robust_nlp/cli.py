@@ -131,7 +131,7 @@ def audit(
         False
     ),
 ) -> None:
-    """Look inside the certified radii of a run for texts with another answer; exit 1 on proof."""
+    """Look for another answer inside the certified radii of a run; exit 1 if the audit fails."""
     with _session(resumable=True):
         from robust_nlp.audit.facts import listed
         from robust_nlp.audit.run import audit_run

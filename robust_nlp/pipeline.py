@@ -54,7 +54,7 @@ def certify(
     """
     from accelerate.utils import broadcast_object_list
 
-    state = _processes(recipe)
+    state = processes(recipe)
     if limit is not None:
         limited = dataclasses.replace(recipe.certify, limit=limit)
         recipe = dataclasses.replace(recipe, certify=limited)
@@ -110,7 +110,7 @@ def train(recipe: Recipe, output: str | Path, *, fresh: bool = False) -> RunDire
     """
     from robust_nlp.training.run import train as fine_tune
 
-    state = _processes(recipe)
+    state = processes(recipe)
     run = RunDirectory(output)
     if not fresh:
         run.check(recipe, stage="train")
@@ -184,7 +184,7 @@ def train_denoiser(recipe: Recipe, output: str | Path, *, fresh: bool = False) -
             "only a denoiser of kind masked_lm is trained; the recipe has "
             + ("none" if settings is None else f"one of kind {settings.kind}")
         )
-    state, options = _processes(recipe), settings.train
+    state, options = processes(recipe), settings.train
     run = RunDirectory(output)
     if not fresh:
         run.check(recipe, stage="train_denoiser")
@@ -307,7 +307,7 @@ def parts_left(
     return parts
 
 
-def _processes(recipe: Recipe) -> Any:
+def processes(recipe: Recipe) -> Any:
     """Return which of how many processes this one is."""
     from accelerate import PartialState
 
@@ -422,7 +422,7 @@ def _identify(
         classifier={
             "path": classifier_source(recipe, run)[0],
             "max_length": base.max_length,
-            "content_hash": _classifier_hash(base),
+            "content_hash": classifier_hash(base),
         },
         **recipe.mechanism.contents(),
     )
@@ -437,7 +437,7 @@ def _data_hashes(recipe: Recipe, *splits: Split, noise: bool = True) -> dict[str
     return {split.name: split.content_hash for split in splits} | read
 
 
-def _classifier_hash(base: Any) -> str:
+def classifier_hash(base: Any) -> str:
     """Tell classifiers apart: by their weights, their tokenizers, and how they read."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(repr((base.max_length, base.prefix, base.labels)).encode())

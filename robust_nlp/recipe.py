@@ -113,7 +113,7 @@ class ProjectionRecipe:
         rank: Rank of the map's difference from the identity at most; `None` for no limit. See
             `robust_nlp.training.projection`.
         collapse: Weight of the mean squared distance of allowed swaps, over the squared sigma of
-            the noise, in the loss; at least 0.
+            the noise, in the loss; at least 0. It grows over the first half of the training.
         filter: Strength, above 0, of a map in closed form that the table goes through first; see
             `robust_nlp.training.swap_filter`. It needs a base that is fine-tuned already. `None`
             starts from the table as it is.

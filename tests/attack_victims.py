@@ -50,7 +50,16 @@ def attack_data(tmp_path_factory):
         patch.setenv("NLTK_DATA", str(folder))
         if "nltk.data" in sys.modules:
             patch.setattr(sys.modules["nltk.data"], "path", [str(folder)])
+        forget_stop_words()
         yield
+    forget_stop_words()
+
+
+def forget_stop_words():
+    """Let NLTK look for its stop words again: other tests have theirs in another folder."""
+    corpora = sys.modules.get("nltk.corpus")
+    if corpora is not None and type(corpora.stopwords).__name__ != "LazyCorpusLoader":
+        corpora.stopwords._unload()
 
 
 def logits(texts, scale=1.0):

@@ -93,7 +93,7 @@ def made_up(
     recipe: Recipe, right: dict[tuple[str, str, int], list[float]], **numbers: Any
 ) -> StudyResults:
     """Results whose texts are right or not as given, by variant, domain and seed."""
-    training = {"seconds": 2.0, "steps": 10, "resumed_at": 0, "passes": 10}
+    training = {"seconds": 2.0, "steps": 10, "resumed_at": 0, "passes": 10, "texts_read": 9}
     return StudyResults(
         recipe=recipe,
         domains=sorted({domain for _, domain, _ in right}),

@@ -494,6 +494,19 @@ def test_the_protected_text_of_a_pair_stays(protected):
         assert Victim(classifier)([pair])[0].argmax() != row.label
 
 
+def test_functions_of_pairs_keep_their_protected_side():
+    base = CallableClassifier(
+        lambda pairs: logits([second for _, second in pairs]), ["no", "yes"], protected="first"
+    )
+    examples = [((text, text), label) for text, label in EXAMPLES]
+    report = quiet(AttackSuite(["deepwordbug"], settings=settings()), base, examples)
+    alone = quiet(AttackSuite(["deepwordbug"], settings=settings()), logits, EXAMPLES)
+    assert [row.found for row in report.rows["deepwordbug"]] == [
+        row.found for row in alone.rows["deepwordbug"]
+    ]
+    assert "success" in outcomes(report.rows["deepwordbug"])
+
+
 def test_a_folder_holds_rows_and_a_summary(tmp_path):
     split = Split(
         name="test",

@@ -234,4 +234,5 @@ def test_a_large_ball_gives_up_its_worst_text_to_a_beam(moves):
     assert found.coverage == "sample"
     assert not found.exact
     assert found.best[0].count("evil") == 3
+    assert 100 < found.candidates <= 1_000
     assert all(units in ball for units in found.best)

@@ -14,7 +14,19 @@ from robust_nlp.cli import app
 from robust_nlp.recipe import recipe_to_yaml
 from robust_nlp.results import RunDirectory
 
-COMMANDS = ["train", "certify", "report", "validate", "env", "advise", "quickstart"]
+COMMANDS = [
+    "train",
+    "train-denoiser",
+    "certify",
+    "score",
+    "audit",
+    "domains",
+    "report",
+    "validate",
+    "env",
+    "advise",
+    "quickstart",
+]
 
 
 @pytest.fixture

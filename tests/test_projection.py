@@ -226,6 +226,8 @@ def test_the_pull_is_the_mean_squared_distance_over_the_variance_of_the_noise(ba
     squares = (table[batch["swap_ids"][:, 0]] - table[batch["swap_ids"][:, 1]]).square().sum(1)
     expected = 3.0 / 0.25 * (squares * batch["swap_weights"]).sum()
     torch.testing.assert_close(noise.pull(), expected)
+    torch.testing.assert_close(noise.pull(0.125), expected / 4.0)
+    torch.testing.assert_close(noise.pull(0.5), expected)
 
 
 # --- training ------------------------------------------------------------------------------------

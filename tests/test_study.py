@@ -15,6 +15,7 @@ import torch
 from pyarrow import parquet
 from safetensors.torch import load_file
 from study_reviews import DOMAINS, reviews, study_recipe, with_study
+from tiny import tiny_model, wordpiece
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import robust_nlp.training.run
@@ -23,6 +24,7 @@ from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.study import drive
 from robust_nlp.study.drive import run_study
+from robust_nlp.study.passes import training_passes
 from robust_nlp.study.runs import study_runs
 from robust_nlp.study.texts import with_deletions
 from robust_nlp.training.settings import FreeLB
@@ -162,7 +164,8 @@ def test_the_report_compares_what_the_runs_hold(study):
     }
     assert found["by_seed"] == pytest.approx(by_seed)
     assert fishr["cost"]["passes"] == plain["cost"]["passes"] == 16.0
-    assert fishr["cost"]["relative_passes"] == 1.0
+    assert plain["cost"]["texts_read"] == 16 * 16
+    assert fishr["cost"]["relative_texts_read"] == 1.0
     assert fishr["cost"]["seconds"] > 0.0
     assert study.facts["measured_runs"] == study.facts["planned_runs"] == N_RUNS
     assert "incomplete" not in study.said
@@ -222,12 +225,15 @@ def test_a_run_is_an_ordinary_training_and_answers_are_those_of_its_model(study,
 
 
 def test_passes_are_those_of_training():
-    from robust_nlp.study.passes import training_passes
-
-    model = torch.nn.Linear(2, 2)
+    model = tiny_model("GPT2", wordpiece())
+    batch = {"input_ids": torch.ones(3, 4, dtype=torch.long), "return_dict": False}
     with training_passes() as passes:
-        model(torch.zeros(1, 2))
-    assert passes.count == 0
+        model(**batch)
+        model.base_model.train()(batch["input_ids"])
+        assert passes.count == 0
+        model.train()(**batch)
+    model(**batch)
+    assert (passes.count, passes.texts) == (1, 3)
 
 
 def test_attacks_on_embeddings_cost_passes(study, tmp_path):
@@ -245,3 +251,4 @@ def test_attacks_on_embeddings_cost_passes(study, tmp_path):
     run_study(recipe, tmp_path / "out", only=["freelb"])
     numbers = json.loads((tmp_path / "out/freelb/dvd/seed-0/measured.json").read_text())
     assert numbers["training"]["passes"] == 16 * 3  # one clean and two perturbed
+    assert numbers["training"]["texts_read"] == 16 * 3 * 16

@@ -63,7 +63,10 @@ class Run:
         self.folder, self.processes = folder, processes
         smoothed = isinstance(classifier, SmoothedClassifier)
         base = classifier.base if smoothed else classifier
-        self.protected: Side = protected or getattr(base, "protected", None) or "second"
+        own = getattr(
+            base, "_protected" if isinstance(base, CallableClassifier) else "protected", None
+        )
+        self.protected: Side = protected or own or "second"
         self.plain: Any = base
         if not smoothed or isinstance(base, HuggingFaceClassifier | CallableClassifier):
             self.plain = PlainVictim(base, scores=scores, protected=self.protected)

@@ -16,7 +16,7 @@ from robust_nlp.audit.verdict import Verdict, verdict
 from robust_nlp.audit.writing import words_by_class
 from robust_nlp.base_classifier import Text
 from robust_nlp.errors import DataError, RunMismatchError
-from robust_nlp.pipeline import PATIENCE, _classifier_hash, load_classifier, parts_left
+from robust_nlp.pipeline import PATIENCE, classifier_hash, load_classifier, parts_left
 from robust_nlp.reporting.texts import CertifiedText, certify_rows
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import SmoothedClassifier
@@ -124,7 +124,7 @@ def _checked_classifier(run: RunDirectory, smoothed: SmoothedClassifier) -> str:
         RunMismatchError: If another one was certified.
     """
     before = run.manifest().get("classifier", {}).get("content_hash")
-    now = _classifier_hash(smoothed.base)
+    now = classifier_hash(smoothed.base)
     if before is not None and before != now:
         raise RunMismatchError(
             f"{run.path} holds certificates of another classifier (content_hash {before} in the "

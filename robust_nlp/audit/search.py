@@ -146,7 +146,7 @@ def _beams(
             oracle.redraw()
             share = max(FEWEST, size // len(leading))
             nearby = [other for units in leading for other in ball.sample(units, share, rng)]
-            ranked = score(nearby)
+            ranked = score(nearby[: max(0, most - len(seen))])
             if not ranked:
                 break
             leading = ranked[:beam]

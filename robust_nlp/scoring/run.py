@@ -42,7 +42,7 @@ def score_recipe(
     from robust_nlp import pipeline
     from robust_nlp.data import load_split
 
-    state = pipeline._processes(recipe)
+    state = pipeline.processes(recipe)
     settings = recipe.score or ScoreRecipe()
     if limit is not None:
         settings = dataclasses.replace(settings, limit=limit)
@@ -63,7 +63,7 @@ def score_recipe(
         made_with = {
             **_made_with(recipe, settings),
             "data": {"split": name, "content_hash": split.content_hash},
-            "classifier": pipeline._classifier_hash(smoothed.base),
+            "classifier": pipeline.classifier_hash(smoothed.base),
             **{key: value["content_hash"] for key, value in recipe.mechanism.contents().items()},
         }
         store.start(made_with, fresh=fresh)

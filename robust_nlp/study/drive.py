@@ -177,7 +177,8 @@ class _Driver:
             pipeline.train(run.recipe, run.path)
         if self.state.is_main_process and passes.count:
             resumed = files.directory.manifest()["stages"]["train"]["resumed_at"]
-            files.directory.update_manifest(training_passes=None if resumed else passes.count)
+            read = {"passes": passes.count, "texts_read": passes.texts}
+            files.directory.update_manifest(read=None if resumed else read)
         self.state.wait_for_everyone()
 
     def _numbers(
@@ -201,7 +202,7 @@ class _Driver:
             "attacks": _attacks(answers),
             "training": {
                 **{name: stage[name] for name in TRAINING},
-                "passes": manifest.get("training_passes"),
+                **(manifest.get("read") or {"passes": None, "texts_read": None}),
             },
         }
 

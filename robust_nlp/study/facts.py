@@ -153,10 +153,14 @@ def _average(results: StudyResults, name: str, measure: str) -> float | None:
 
 
 def _cost(results: StudyResults, name: str) -> dict[str, Any]:
-    """Return seconds and passes of a training, also relative to the control in the same runs."""
+    """Return what a training costs, also relative to the control in the same runs.
+
+    Passes, and the texts that they read, are those of the first process, and unknown for a training
+    that was interrupted.
+    """
     control = study_of(results.recipe).control
     cost: dict[str, Any] = {}
-    for what in ("seconds", "passes"):
+    for what in ("seconds", "passes", "texts_read"):
         own, others = (
             {
                 key[1:]: value
@@ -173,7 +177,7 @@ def _cost(results: StudyResults, name: str) -> dict[str, Any]:
 
 
 def _spent(training: Mapping[str, Any], what: str) -> float | None:
-    return training_seconds(training) if what == "seconds" else training["passes"]
+    return training_seconds(training) if what == "seconds" else training[what]
 
 
 def _texts(results: StudyResults, domain: str) -> dict[str, Any]:

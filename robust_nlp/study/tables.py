@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def in_terminal(table: Table) -> str:
     console.print(shown)
     assert isinstance(console.file, io.StringIO)
     lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    return "\n".join([table.title, *lines])
+    return "\n".join([textwrap.fill(table.title, WIDTH), *lines])
 
 
 def in_markdown(table: Table) -> str:
@@ -133,13 +134,13 @@ def _robustness(facts: Mapping[str, Any]) -> Table:
     return Table(
         title=f"Accuracy in the domains of training, robustness in held-out ones, in %; cost of "
         f"training as a multiple of that of {facts['control']}",
-        header=["variant", *(heads[measure] for measure in measures), "time", "passes"],
+        header=["variant", *(heads[measure] for measure in measures), "time", "texts\nread"],
         rows=[
             [
                 variant["variant"],
                 *(percent(variant["averages"][measure]) for measure in measures),
                 _times(variant["cost"]["relative_seconds"]),
-                _times(variant["cost"]["relative_passes"]),
+                _times(variant["cost"]["relative_texts_read"]),
             ]
             for variant in facts["variants"]
         ],

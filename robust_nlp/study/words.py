@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from robust_nlp.reporting.words import agree, count
+from robust_nlp.reporting.words import count
 from robust_nlp.study.intervals import excludes_zero, seed_factor
 from robust_nlp.study.tables import between, percent, points
 
@@ -107,19 +107,13 @@ def _finding(facts: Facts, variant: Facts) -> str:
 def _verdict(found: Facts) -> str:
     """Say whether a difference exceeds its intervals."""
     seeds, texts = found["over_seeds"], found["over_texts"]
-    n = len(found["by_seed"])
-    both = (
-        f"over {n} {agree(n, 'seed', 'seeds')} {between(seeds)}, over test texts {between(texts)}"
-    )
     if seeds is None:
-        return f"{both}: one seed tells nothing about others"
-    beyond = excludes_zero(seeds), excludes_zero(texts)
-    return (
-        f"{both}: "
-        + {
-            (True, True): "clear, both intervals exclude zero",
-            (True, False): "not clear, other test texts might turn it round",
-            (False, True): "not clear, other seeds might turn it round",
-            (False, False): "no difference that exceeds its intervals",
-        }[beyond]
-    )
+        return f"over test texts {between(texts)}: one seed tells nothing about others"
+    said = {
+        (True, True): "clear, both intervals exclude zero",
+        (True, False): "not clear, other test texts might turn it round",
+        (False, True): "not clear, other seeds might turn it round",
+        (False, False): "no difference that exceeds its intervals",
+    }[excludes_zero(seeds), excludes_zero(texts)]
+    n = len(found["by_seed"])
+    return f"over {n} seeds {between(seeds)}, over test texts {between(texts)}: {said}"

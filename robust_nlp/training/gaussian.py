@@ -134,16 +134,23 @@ class EmbeddingNoise:
         with embeddings_changed(self._embedding, add):
             yield rest
 
-    def pull(self) -> torch.Tensor | float:
+    def pull(self, progress: float = 1.0) -> torch.Tensor | float:
         """Return the weighted squared distance of swaps over sigma², summed over the last batch.
+
+        The weight grows linearly over the first half of the training. With all of it from the
+        start, all rows fall together before the classifier has learned to read through the noise.
 
         Over sigma², since that is what swaps cost: a certificate covers squared distances up to
         sigma² (PhiInv(p_A) - PhiInv(p_B))² / 4. Distances relative to the size of the rows would
         fall as well if all rows grew, and would hide that the noise then drowns in them.
+
+        Args:
+            progress: Share of the optimizer steps, this one included, in `(0, 1]`.
         """
         if self._swaps is None:
             return 0.0
         ids, weights = self._swaps
         vectors = self._embedding.forward(ids).float()  # past the hook that adds the noise
         squares = (vectors[:, 0] - vectors[:, 1]).square().sum(dim=-1)
-        return self._collapse / self._sigma**2 * (weights * squares).sum()
+        weight = self._collapse * min(1.0, 2.0 * progress)
+        return weight / self._sigma**2 * (weights * squares).sum()

@@ -3,7 +3,9 @@
 The rows of a table are far apart even for synonyms, so that noise that hides a swap hides the text.
 Here every row goes through one linear map P before the noise. P is learned with the classifier by
 
-    classification loss under noise + collapse * mean squared distance of allowed swaps / sigma².
+    classification loss under noise + collapse * mean squared distance of allowed swaps / sigma²,
+
+where the weight collapse grows over the first half of the training.
 
 Neither term wins by scaling the table. Were all rows to shrink, the noise of fixed sigma would
 drown what tells classes apart, and the classification loss would rise. Were all to grow, so as to

@@ -97,6 +97,10 @@ class NoisyTrainer(Trainer):
         noise: EmbeddingNoise | None = None,
         **kwargs: Any,
     ) -> None:
+        def pull() -> torch.Tensor | float:
+            step, steps = self.state.global_step, self.state.max_steps
+            return 0.0 if noise is None else noise.pull((step + 1) / max(steps, 1))
+
         def loss(
             outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
         ) -> torch.Tensor:
@@ -107,7 +111,7 @@ class NoisyTrainer(Trainer):
                 consistency=consistency,
                 label_smoothing=self.args.label_smoothing_factor,
                 n_items=num_items_in_batch,
-                penalty=0.0 if noise is None else noise.pull(),
+                penalty=pull(),
             )
 
         super().__init__(compute_loss_func=loss, **kwargs)
