@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import robust_nlp.training.run
 from robust_nlp import pipeline
+from robust_nlp.fishr.trainer import FishrTrainer
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.study import drive
@@ -222,6 +223,36 @@ def test_a_run_is_an_ordinary_training_and_answers_are_those_of_its_model(study,
     numbers = study.numbers("fishr", "dvd", 1)["measures"]
     found = json.loads((run.path / "measured.json").read_text())["measures"]
     assert found == {name: numbers[name] for name in found}
+
+
+def test_an_interrupted_training_goes_on_inside_a_study(study, tmp_path, monkeypatch):
+    args = {**study.recipe.train.args, "save_strategy": "steps", "save_steps": 2}
+    train = dataclasses.replace(study.recipe.train, args=args)
+    recipe = with_study(
+        dataclasses.replace(study.recipe, train=train),
+        hold_out=("dvd",),
+        seeds=(0,),
+        certify=None,
+        deleted=None,
+        limit=2,
+    )
+    step, calls = FishrTrainer.training_step, []
+
+    def stop(self, *given, **options):
+        calls.append(1)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return step(self, *given, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FishrTrainer, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_study(recipe, tmp_path / "out", only=["fishr"])
+    run_study(recipe, tmp_path / "out", only=["fishr"])
+    numbers = json.loads((tmp_path / "out/fishr/dvd/seed-0/measured.json").read_text())
+    assert numbers["training"]["resumed_at"] == 4
+    assert numbers["training"]["passes"] is None
+    assert not (tmp_path / "out/fishr/dvd/seed-0/checkpoints").exists()
 
 
 def test_passes_are_those_of_training():

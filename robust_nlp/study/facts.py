@@ -57,6 +57,7 @@ def measure_names(results: StudyResults) -> dict[str, str]:
         "accuracy": "accuracy in held-out domains",
         WORST: "accuracy in the worst held-out domain",
         "seen_accuracy": "accuracy in the domains of training",
+        "worst_seen_accuracy": "accuracy in the worst domain of training",
     }
     if study.deleted is not None:
         share = f"{100 * study.deleted:g} % of the words deleted"
@@ -74,7 +75,11 @@ def variant_facts(results: StudyResults, name: str, names: Mapping[str, str]) ->
     """Return what is known of a variant, and how it differs from the control."""
     study = study_of(results.recipe)
     cells = results.cells(name, "accuracy")
-    by_domain = {domain: _over_seeds(cells, domain) for domain in results.domains}
+    control = results.cells(study.control, "accuracy")
+    by_domain = {
+        domain: {**_over_seeds(cells, domain), **_against(cells, control, domain)}
+        for domain in results.domains
+    }
     means = {domain: each["accuracy"] for domain, each in by_domain.items() if each["seeds"]}
     worst = min(means, key=lambda domain: means[domain]) if means else None
     return {
@@ -109,7 +114,7 @@ def difference(results: StudyResults, name: str, measure: str) -> dict[str, Any]
         return None
     over_seeds = seed_interval(list(paired.values()))
     over_texts = None
-    if measure not in (WORST, "seen_accuracy"):
+    if measure not in (WORST, "seen_accuracy", "worst_seen_accuracy"):
         texts = results.text_differences(name, control, measure, list(paired))
         over_texts = text_interval(texts, seed=results.recipe.seed)
     return {
@@ -136,6 +141,19 @@ def _over_seeds(cells: Cells, domain: str) -> dict[str, Any]:
         "accuracy": float(np.mean(values)) if values else None,
         "deviation": float(np.std(values, ddof=1)) if len(values) > 1 else None,
         "seeds": len(values),
+    }
+
+
+def _against(cells: Cells, control: Cells, domain: str) -> dict[str, Any]:
+    """Return the difference in one domain, and its interval over seeds."""
+    one, other = (
+        {seed: value for (name, seed), value in each.items() if name == domain}
+        for each in (cells, control)
+    )
+    paired = list(seed_differences(one, other).values())
+    return {
+        "difference": float(np.mean(paired)) if paired else None,
+        "over_seeds": seed_interval(paired),
     }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,7 +35,7 @@ def write_study(results: StudyResults, output: Path) -> str:
         "title": title(facts),
         "findings": findings(facts),
         "cautions": cautions(facts),
-        "command": environment.command(),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": environment.versions(),
         "git_commit": environment.git_commit(),
     }
