@@ -17,7 +17,7 @@ from robust_nlp.audit.candidates import telling_units
 from robust_nlp.audit.oracle import Oracle
 from robust_nlp.audit.search import search
 from robust_nlp.mechanisms import RandomizedDeletion
-from robust_nlp.threats import ThreatModel, parse_attacker
+from robust_nlp.threats import ThreatModel, attacker_name, parse_attacker
 from robust_nlp.units import keyed_rng
 
 LETTERS = ("a", "b")
@@ -36,7 +36,7 @@ def ball_of(clean: str, moves, radius: int, words=LETTERS) -> Ball:
     return Ball(clean=tuple(clean), threat=threat, radius=radius, words=words)
 
 
-@pytest.mark.parametrize("attacker", [*ATTACKERS, *ORDERS], ids="+".join)
+@pytest.mark.parametrize("attacker", [*ATTACKERS, *ORDERS], ids=attacker_name)
 @pytest.mark.parametrize(("clean", "radius"), [("aba", 1), ("abab", 2), ("", 2), ("aab", 0)])
 def test_a_ball_holds_all_texts_within_the_radius_and_no_other(attacker, clean, radius):
     ball = ball_of(clean, attacker, radius)
