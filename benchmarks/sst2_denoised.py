@@ -2,18 +2,21 @@
 
     python benchmarks/sst2_denoised.py train   --data DIR [--only masking-0.8]
     python benchmarks/sst2_denoised.py certify --data DIR [--only masking-0.8/plain+words]
+    python benchmarks/sst2_denoised.py found   --data DIR  # hidden words that denoisers find
     python benchmarks/sst2_denoised.py table   # writes benchmarks/results/sst2_denoised.{md,json}
 
 Rows are a mechanism, a classifier (`plain`, trained without noise, or `trained` under the noise)
-and a denoiser, if any: `words` learned to find the hidden words, `stable` to keep the plain
-classifier's answers besides; with `-rounds` slots are filled in three rounds, with `-fills` four
-drawn versions share each vote. Classifiers are shared with benchmarks/sst2_deletion.py. `train` and
+and a denoiser, if any: `words` learned to find the hidden words; `stable` goes on from it, and
+learns to keep the plain classifier's answers besides; with `-rounds` slots are filled in three
+rounds, with `-fills` four drawn versions share each vote. Classifiers are shared with benchmarks/sst2_deletion.py. `train` and
 `certify` resume where they stopped. DIR holds {train,validation,test}.jsonl.gz.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,11 @@ MECHANISMS = {
     "masking-0.8": classifiers.masking(0.8),
     "deletion-0.8": classifiers.deletion(0.8),
 }
-#: Overrides that train a denoiser.
-DENOISERS = {
-    "words": [],
-    "stable": [
+#: Overrides that train a denoiser, given the mechanism's name.
+DENOISERS: dict[str, Callable[[str], list[str]]] = {
+    "words": lambda _: [],
+    "stable": lambda name: [
+        f"denoiser.model={RUNS / f'{name}-words' / 'denoiser'}",
         "denoiser.train.stability=1.0",
         f"denoiser.train.classifier={classifiers.RUNS / 'plain' / 'model'}",
     ],
@@ -45,7 +49,7 @@ REPAIRS = {
     "-fills": ["denoiser.fills=4", "denoiser.temperature=0.7"],
 }
 #: What is certified without `--only`.
-VARIANTS = ("plain", "plain+words", "trained", "trained+words")
+VARIANTS = ("plain", "plain+words", "plain+stable", "trained", "trained+words")
 
 app = typer.Typer(add_completion=False)
 
@@ -86,7 +90,7 @@ def variant_recipe(name: str, variant: str, data: str, *extra: str):
 def train(
     data: str = typer.Option(...),
     only: list[str] = typer.Option([], help="Mechanisms."),
-    denoisers: list[str] = typer.Option(["words"], help="Denoisers."),
+    denoisers: list[str] = typer.Option(["words", "stable"], help="Denoisers."),
     set_: list[str] = typer.Option([], "--set", help="Overrides of the denoisers."),
 ) -> None:
     """Train the plain classifier, and for each mechanism a classifier and denoisers."""
@@ -100,7 +104,7 @@ def train(
     for name in only or MECHANISMS:
         classifier(name, *MECHANISMS[name])
         for denoiser in denoisers:
-            overrides = [*mechanism(name), *DENOISERS[denoiser], *set_]
+            overrides = [*mechanism(name), *DENOISERS[denoiser](name), *set_]
             recipe = denoised_recipe(f"{name}-{denoiser}", data, *overrides)
             pipeline.train_denoiser(recipe, RUNS / f"{name}-{denoiser}")
 
@@ -120,6 +124,63 @@ def certify(
         for each in [variant] if variant else VARIANTS:
             recipe = variant_recipe(name, each, data, *set_)
             pipeline.certify(recipe, RUNS / "certified" / name / each, limit=limit)
+
+
+@app.command()
+def found(
+    data: str = typer.Option(...),
+    only: list[str] = typer.Option([], help="Mechanisms."),
+    limit: int = 300,
+) -> None:
+    """Measure which share of the hidden words each denoiser finds in validation texts."""
+    import torch
+
+    from robust_nlp.data import load_split
+    from robust_nlp.denoising.collator import FillCollator
+    from robust_nlp.denoising.masked_lm import MaskedLMDenoiser
+    from robust_nlp.denoising.wording import NO_TARGET
+
+    for folder in sorted(RUNS.glob("*/denoiser")):
+        name, _, denoiser = folder.parent.name.rpartition("-")
+        if only and name not in only:
+            continue
+        recipe = denoised_recipe(name, data, *mechanism(name))
+        model = MaskedLMDenoiser.from_pretrained(folder, device="cpu")
+        collator = FillCollator(
+            model.tokenizer,
+            recipe.mechanism,
+            gap_masks=model.gap_masks,
+            max_length=model.max_length,
+            seed=recipe.seed,
+        )
+        texts = load_split(recipe.data, "validation").texts[:limit]
+        hidden: Counter[int] = Counter()
+        right = total = 0
+        model.model.eval()
+        for start in range(0, len(texts), 32):
+            batch = collator(
+                [
+                    {"text": text, "example_id": start + i, "fixed": True}
+                    for i, text in enumerate(texts[start : start + 32])
+                ]
+            )
+            with torch.inference_mode():
+                scores = model.model(batch["input_ids"], attention_mask=batch["attention_mask"])
+            asked = batch["targets"] != NO_TARGET
+            words = batch["targets"][asked]
+            right += int((scores.logits[asked].argmax(-1) == words).sum())
+            total += len(words)
+            hidden.update(words.tolist())
+        result = {
+            "mechanism": name,
+            "denoiser": denoiser,
+            "texts": len(texts),
+            "hidden_words": total,
+            "found": right / total,
+            "most_frequent_word": hidden.most_common(1)[0][1] / total,
+        }
+        (folder.parent / "found.json").write_text(json.dumps(result) + "\n")
+        typer.echo(json.dumps(result))
 
 
 @app.command()
@@ -159,6 +220,12 @@ def table() -> None:
                     "attacker": attacker,
                     "texts": len(rows),
                     "certified_accuracy": certified_accuracy(certificates, labels, RADII),
+                    "one_vote": sum(
+                        row["selection"][row["label"]] / sum(row["selection"])
+                        for row in rows
+                        if any(row["selection"])
+                    )
+                    / max(1, sum(any(row["selection"]) for row in rows)),
                     "abstained": sum(c.abstains for c in certificates) / len(rows),
                     "votes_asked": asked,
                     "classifier_calls": classified * (1 if denoiser is None else denoiser.fills),
@@ -166,14 +233,17 @@ def table() -> None:
                     "seconds": sum(row["seconds"] for row in rows) / len(rows),
                 }
             )
+    words_found = [json.loads(path.read_text()) for path in sorted(RUNS.glob("*/found.json"))]
     RESULTS.with_suffix(".json").write_text(
-        json.dumps({"versions": versions, "rows": entries}, indent=1) + "\n"
+        json.dumps({"versions": versions, "rows": entries, "found": words_found}, indent=1) + "\n"
     )
-    RESULTS.write_text(markdown(entries, versions))
+    RESULTS.write_text(markdown(entries, versions, words_found))
     typer.echo(RESULTS.read_text())
 
 
-def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
+def markdown(
+    entries: list[dict[str, Any]], versions: dict[str, str], words_found: list[dict[str, Any]]
+) -> str:
     lines = [
         "# SST-2: certified accuracy with a denoiser before the classifier",
         "",
@@ -184,14 +254,16 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "at most the precision of 1,000 votes; seed 0. A text counts at radius r if it is",
         "classified correctly and certified that far; abstentions count as wrong.",
         "",
+        "`one vote`: share of right answers among single noisy texts (the selection votes).",
+        "",
         "| mechanism | classifier + denoiser | attacker | "
         + " | ".join(f"r={r}" for r in RADII)
-        + " | abstain |",
-        "|---|---|---|" + "--:|" * (len(RADII) + 1),
+        + " | abstain | one vote |",
+        "|---|---|---|" + "--:|" * (len(RADII) + 2),
     ]
     for entry in entries:
         cells = [f"{100 * share:.1f}" for share in entry["certified_accuracy"].values()]
-        cells.append(f"{100 * entry['abstained']:.1f}")
+        cells += [f"{100 * entry[what]:.1f}" for what in ("abstained", "one_vote")]
         names = (entry["mechanism"], entry["variant"], entry["attacker"])
         lines.append("| " + " | ".join((*names, *cells)) + " |")
     lines += [
@@ -211,6 +283,18 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         costs = ("votes_asked", "classifier_calls", "denoiser_calls")
         cells = [str(entry["texts"]), *(f"{entry[cost]:.0f}" for cost in costs)]
         lines.append("| " + " | ".join((*names, *cells, f"{entry['seconds']:.2f}")) + " |")
+    lines += [
+        "",
+        "Hidden words that the denoiser finds, beside always writing the most frequent one:",
+        "",
+        "| mechanism | denoiser | texts | hidden words | found | most frequent word |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    lines += [
+        f"| {row['mechanism']} | {row['denoiser']} | {row['texts']} | {row['hidden_words']} "
+        f"| {100 * row['found']:.1f} | {100 * row['most_frequent_word']:.1f} |"
+        for row in words_found
+    ]
     named = ", ".join(
         f"{name} {versions[name]}"
         for name in ("torch", "transformers", "numpy")
@@ -225,6 +309,7 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "```",
         "python benchmarks/sst2_denoised.py train   --data DIR",
         "python benchmarks/sst2_denoised.py certify --data DIR",
+        "python benchmarks/sst2_denoised.py found   --data DIR",
         "python benchmarks/sst2_denoised.py table",
         "```",
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from robust_nlp.errors import did_you_mean
+from robust_nlp.scoring.settings import Reading
 from robust_nlp.swaps import SwapSetting
 
 #: Our names of TextAttack's recipes, the cheapest first by questions and seconds an example.
@@ -36,6 +37,8 @@ class AttackRecipe:
     """Attacks on the texts of a split.
 
     Attributes:
+        classifiers: Who is attacked: "smoothed", which answers by votes, as it is certified;
+            "plain", the base classifier without noise and denoiser.
         attacks: Names of TextAttack's recipes, such as "deepwordbug", "pwws" and "textfooler".
             "a2t" is put together from `swaps` and NLTK's tagger, without a sentence encoder.
         split: Split that is attacked.
@@ -62,6 +65,7 @@ class AttackRecipe:
         ValueError: If a setting is unknown or out of range.
     """
 
+    classifiers: tuple[Reading, ...] = ("smoothed", "plain")
     attacks: tuple[str, ...] = ("deepwordbug", "pwws", "textfooler")
     split: str = "test"
     limit: int | None = 200
@@ -86,6 +90,10 @@ class AttackRecipe:
                     f"attacks are named {', '.join(NAMES)}; got {name!r}."
                     f"{did_you_mean(str(name), NAMES)}"
                 )
+        if not self.classifiers or len(set(self.classifiers)) < len(self.classifiers):
+            raise ValueError(
+                f"classifiers must be one or more, each once; got {list(self.classifiers)}"
+            )
         if len(set(self.attacks)) < len(self.attacks):
             raise ValueError(f"each attack goes once; got {', '.join(self.attacks)}")
         if ("a2t" in self.attacks) != (self.swaps is not None):
