@@ -36,6 +36,7 @@ from robust_nlp.threats import ThreatModel
 #: Names whose modules import torch or transformers, and so wait until somebody asks for them.
 _LATER = {
     "AdversarialLoss": "robust_nlp.training.adversarial",
+    "AttackSuite": "robust_nlp.attacks.suite",
     "DenoisedClassifier": "robust_nlp.denoising",
     "FishrConfig": "robust_nlp.fishr.config",
     "FishrTrainer": "robust_nlp.fishr.trainer",
@@ -49,6 +50,7 @@ __all__ = [
     "AdaptiveDeletion",
     "AdversarialLoss",
     "AllowedSwaps",
+    "AttackSuite",
     "BagDeletion",
     "BaseClassifier",
     "CallableClassifier",

@@ -179,6 +179,28 @@ def score(
 
 
 @app.command()
+def attack(
+    recipe: RecipeFile,
+    output: Output = None,
+    set_: Overrides = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Texts at most.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the attacks first.")] = False,
+) -> None:
+    """Attack the classifiers of a recipe with TextAttack; an interrupted run goes on."""
+    with _session(resumable=True):
+        from accelerate import PartialState
+
+        from robust_nlp.attacks.drive import attack_recipe
+        from robust_nlp.attacks.wording import write_attacks
+
+        loaded, folder = _load(recipe, set_, output)
+        run = attack_recipe(loaded, folder, limit=limit, fresh=fresh)
+        if PartialState().is_main_process:
+            typer.echo(write_attacks(run.path))
+            typer.echo(f"All tables are in {run.path / 'attacks.md'}.")
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
     alpha: Annotated[

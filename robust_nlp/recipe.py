@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from robust_nlp.attacks.settings import AttackRecipe
 from robust_nlp.augmentation.settings import Adversarial, Environments, augmenter_from
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
 from robust_nlp.denoising.settings import AnyDenoiserSettings
@@ -328,6 +329,7 @@ class Recipe:
         report: What the report shows.
         study: Variants of the training that `robust-nlp domains` compares; `None` for none.
         score: Robustness scores under perturbations; `None` takes the defaults.
+        attack: Attacks by recipes of TextAttack; `None` takes the defaults.
 
     Raises:
         ValueError: If the settings do not fit together.
@@ -345,6 +347,7 @@ class Recipe:
     report: ReportRecipe = field(default_factory=ReportRecipe)
     study: StudyRecipe | None = None
     score: ScoreRecipe | None = None
+    attack: AttackRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from robust_nlp.attacks.wording import attacks_beside_certificates
 from robust_nlp.audit.facts import audit_facts
 from robust_nlp.certification.plan import most_votes
 from robust_nlp.errors import DataError
@@ -39,6 +40,7 @@ class RobustnessReport:
         alpha: Failure probability of one text's certificates together; 0 if all are enumerated.
         audit: What an audit of the certificates found; `None` if there was none.
         scores: Robustness scores under perturbations; `None` if none were measured.
+        attacks: What attacks came to; `None` if there were none.
     """
 
     recipe: Recipe
@@ -47,6 +49,7 @@ class RobustnessReport:
     alpha: float
     audit: Mapping[str, Any] | None = None
     scores: Mapping[str, Any] | None = None
+    attacks: Mapping[str, Any] | None = None
 
     @classmethod
     def load(cls, run: str | Path, alpha: float | None = None) -> RobustnessReport:
@@ -82,6 +85,7 @@ class RobustnessReport:
             alpha=max(text.first.alpha for text in texts),
             audit=audit_facts(directory, rows, manifest.get("labels", [])),
             scores=None if scores is None else scores.to_dict(),
+            attacks=attacks_beside_certificates(run),
         )
 
     def to_dict(self, radii: Sequence[int] | None = None) -> dict[str, Any]:
@@ -152,6 +156,7 @@ class RobustnessReport:
             ),
             "audit": self.audit,
             "scores": self.scores,
+            "attacks": self.attacks,
             "cost": facts.cost_facts(texts, most_votes(recipe.certify.plan), stage),
             "methods": self._methods(),
         }

@@ -163,7 +163,7 @@ class RunDirectory:
             stages.pop("certify", None)
         if stage != "certify":
             stages.pop(stage, None)
-        _write(self.path / "recipe.yaml", recipe_to_yaml(recipe).encode())
+        write_whole(self.path / "recipe.yaml", recipe_to_yaml(recipe).encode())
         self._write_manifest(
             manifest,
             schema=SCHEMA,
@@ -277,7 +277,7 @@ class RunDirectory:
         sink = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=ROW), sink)
         name = f"part-{start:06d}-{stop - 1:06d}.parquet"
-        _write(self.certificates / name, sink.getvalue())
+        write_whole(self.certificates / name, sink.getvalue())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the certificate rows within the recipe's limit, by example.
@@ -298,7 +298,7 @@ class RunDirectory:
 
     def _write_manifest(self, manifest: Mapping[str, Any], **entries: Any) -> None:
         text = json.dumps({**manifest, **entries}, indent=2, ensure_ascii=False)
-        _write(self.path / "manifest.json", text.encode())
+        write_whole(self.path / "manifest.json", text.encode())
 
     def _parts(self) -> dict[tuple[int, int], Path]:
         parts = {}
@@ -348,7 +348,7 @@ def _warn_of_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None
         )
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

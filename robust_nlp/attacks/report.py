@@ -83,7 +83,8 @@ def accuracies(rows: Sequence[AttackRow]) -> dict[str, Any]:
     `clean_accuracy` counts clean texts that are classified rightly. `robust_accuracy` counts
     those that no attack broke; doubts of the judge count as broken. `robust_accuracy_lenient`
     counts doubts as unbroken, and `robust_accuracy_strict` counts only searches that ended by
-    themselves: attacks ended by a limit or an error count as broken. `in_search_accuracy` believes
+    themselves: attacks ended by a limit or an error count as broken. `robustness_score` is clean
+    less robust accuracy. `in_search_accuracy` believes
     every text of another class that a search saw, as is often reported. `attack_success_rate` is
     the share of attacked examples with a confirmed success.
     """
@@ -99,6 +100,7 @@ def accuracies(rows: Sequence[AttackRow]) -> dict[str, Any]:
         "robust_accuracy": proportion(survived, n),
         "robust_accuracy_lenient": proportion(survived + counts["uncertain"], n),
         "robust_accuracy_strict": proportion(counts["failed"], n),
+        "robustness_score": proportion(attacked - survived, n),
         "in_search_accuracy": proportion(attacked - fooled, n),
         "attack_success_rate": proportion(counts["success"], attacked),
     }

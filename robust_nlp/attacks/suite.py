@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-import os
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import pyarrow
+from pyarrow import parquet
 
 from robust_nlp.attacks.examples import read_examples
 from robust_nlp.attacks.recipes import AnyAttack, attack_name, cost_rank
@@ -20,6 +23,7 @@ from robust_nlp.augmentation.victim import model_key
 from robust_nlp.base_classifier import Side
 from robust_nlp.data import Split
 from robust_nlp.errors import DataError, RobustNLPWarning
+from robust_nlp.results import write_whole
 from robust_nlp.smoothing import SmoothedClassifier
 
 
@@ -138,11 +142,13 @@ def run_attacks(
     *,
     seed: int = 0,
     model: str | None = None,
+    protected: Side | None = None,
     processes: Any = None,
 ) -> AttackReport:
     """Attack a split as a recipe says, and keep rows and a summary in a folder.
 
-    The folder holds `rows/part-*.jsonl`, a line an example and attack, and `summary.json`.
+    The folder holds `rows/part-*.jsonl`, where rows are looked up, those of control experiments
+    included; `rows.parquet`, a row an example and attack; and `summary.json`.
 
     Args:
         classifier: See `AttackSuite.run`.
@@ -151,6 +157,7 @@ def run_attacks(
         folder: Where rows and summary are kept; an interrupted run goes on there.
         seed: Seed of attacks and votes, at least 0.
         model: What stands for the classifier; `None` takes a hash of its weights.
+        protected: Which text of a pair is not attacked; `None` takes what the classifier says.
         processes: The `accelerate.PartialState`; `None` takes that of this process.
 
     Raises:
@@ -163,14 +170,20 @@ def run_attacks(
     folder = Path(folder)
     state = PartialState() if processes is None else processes
     report = AttackSuite(settings=settings, seed=seed).run(
-        classifier, split, folder=folder / "rows", model=model, processes=state
+        classifier,
+        split,
+        folder=folder / "rows",
+        model=model,
+        protected=protected,
+        processes=state,
     )
     if state.is_main_process:
-        path = folder / "summary.json"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         text = json.dumps(report.summary(), indent=2, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
+        write_whole(folder / "summary.json", (text + "\n").encode())
+        rows = [dataclasses.asdict(row) for part in report.rows.values() for row in part]
+        sink = pyarrow.BufferOutputStream()
+        parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+        write_whole(folder / "rows.parquet", sink.getvalue())
     return report
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 
 from robust_nlp.audit.ball import Ball, Units
 from robust_nlp.audit.judge import judge
@@ -63,7 +62,7 @@ def audit_text(
             smoothed, predicted, votes=settings.votes, seed=settings.seed, key=key, forwards=0
         )
         regions = {
-            attacker_name(certificate.threat.attacker): _ball(certificate, writer, words[predicted])
+            attacker_name(certificate.threat.attacker): writer.ball(certificate, words[predicted])
             for certificate in certificates
         }
         promising: dict[str, Units] = {writer.body: writer.units}
@@ -100,22 +99,6 @@ def audit_text(
         judged=tuple(judged),
         forwards=spent,
         seconds=time.perf_counter() - clock,
-    )
-
-
-def _ball(certificate: Certificate, writer: Writer, words: Sequence[str]) -> Ball:
-    allowed: Mapping[str, Collection[str]] | None = writer.allowed()
-    threat = certificate.threat
-    if allowed is not None:
-        known = allowed
-        threat = replace(threat, substitutes=lambda unit: known.get(unit, ()))
-    assert certificate.radius is not None
-    return Ball(
-        clean=writer.units,
-        threat=threat,
-        radius=certificate.radius,
-        words=words,
-        allowed=allowed,
     )
 
 

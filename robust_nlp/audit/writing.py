@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from robust_nlp.audit.ball import Ball
 from robust_nlp.audit.candidates import ODD, telling_units
 from robust_nlp.base_classifier import Text, split_pair
+from robust_nlp.certification.certificates import Certificate
 from robust_nlp.denoising.reading import protected_side
 from robust_nlp.encoding import ID, UnitEncoder
 from robust_nlp.errors import ModelError
@@ -53,6 +56,26 @@ class Writer:
         if self.partner is None:
             return body
         return (self.partner, body) if self._protected == "first" else (body, self.partner)
+
+    def ball(self, certificate: Certificate, words: Sequence[str] = ()) -> Ball:
+        """Return the certified ball around the text.
+
+        Args:
+            certificate: A certificate of the text that does not abstain.
+            words: What an attacker may want to write.
+        """
+        allowed = self.allowed()
+        threat = certificate.threat
+        if allowed is not None:
+            threat = replace(threat, substitutes=lambda unit: allowed.get(unit, ()))
+        assert certificate.radius is not None
+        return Ball(
+            clean=self.units,
+            threat=threat,
+            radius=certificate.radius,
+            words=words,
+            allowed=allowed,
+        )
 
     def allowed(self) -> Mapping[str, Collection[str]] | None:
         """Return the covered substitutes of each unit of the clean text; `None` for any."""

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from robust_nlp.reporting import charts, words
+from robust_nlp.reporting.attacked import attacked
 from robust_nlp.reporting.scored import scored
 
 #: Entries of a setting, such as a user's own dictionary of swaps, that the page lists at most.
@@ -53,6 +54,7 @@ def render(facts: Mapping[str, Any]) -> str:
         lengths_chart=charts.length_chart(facts["lengths"], unit=unit),
         bar=charts.bar_segments(facts["outcomes"]),
         scored=None if facts["scores"] is None else scored(facts["scores"]),
+        attacked=None if facts["attacks"] is None else attacked(facts["attacks"]),
     )
 
 

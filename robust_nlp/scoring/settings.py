@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
 from robust_nlp.scoring.perturbations import DEFAULT, perturbation_from
 
 Reading = Literal["smoothed", "plain"]
+
+READINGS: tuple[Reading, ...] = get_args(Reading)
 
 #: Votes for one prediction. There are many versions of each text, of which accuracy is a mean, so
 #: that a wrong answer in a hundred is no harm; certificates ask for more.

@@ -169,7 +169,7 @@ def terminal(facts: Mapping[str, Any]) -> str:
         ("Scores by rate", score_table(facts)),
         ("Whole curves", curve_table(facts)),
     ):
-        lines += ["", title, *_drawn(*table)]
+        lines += ["", title, *drawn(*table)]
     return "\n".join(lines)
 
 
@@ -185,16 +185,18 @@ def markdown(facts: Mapping[str, Any]) -> str:
         ("By class, at the largest rate", group_table(facts, "classes")),
     ):
         if rows:
-            lines += [f"## {title}", "", _line(head), _line(["---"] * len(head))]
-            lines += [*map(_line, rows), ""]
+            lines += [f"## {title}", "", line(head), line(["---"] * len(head))]
+            lines += [*map(line, rows), ""]
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def drawn(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table as lines for the terminal; a first cell like the one above is left empty."""
     table = Table(box=SIMPLE_HEAD, safe_box=True, pad_edge=False)
     for name in head:
         table.add_column(Text(name), overflow="fold")

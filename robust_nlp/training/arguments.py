@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,18 +25,22 @@ RESERVED = {
     "metric_for_best_model": "it is the (smoothed) validation accuracy",
 }
 
+#: What releases of transformers call it to compute activations again in the backward pass.
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+
 
 def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
     """Return the Trainer's arguments: those of the recipe over defaults of ours.
 
     Defaults: batches of 32, learning rate 2e-5, weight decay 0.01, warm-up over 5 % of the steps;
     log, evaluate and save once per epoch and return to the best checkpoint; on a GPU, mixed
-    precision if `model.dtype` is a half precision.
+    precision if `model.dtype` is a half precision; gradient checkpointing, if asked for, that is
+    not reentrant.
 
     Raises:
         RecipeError: If an argument does not exist, has a wrong value, or is not for `train.args`.
     """
-    given = _checked_arguments(recipe.train.args)
+    given = _checked_arguments(_checkpointing(recipe))
     device = recipe.model.device
     if device not in (None, "cpu", "cuda", "mps"):
         raise RecipeError(
@@ -78,6 +83,43 @@ def training_arguments(recipe: Recipe, output: Path) -> TrainingArguments:
         raise RecipeError(f"train.domains: {error}") from error
     except (TypeError, ValueError) as error:
         raise RecipeError(f"train.args: {error}") from error
+
+
+def _checkpointing(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe's arguments, checkpointing by the name that this release has.
+
+    Reentrant checkpointing, the default of transformers 4, gives no gradient to layers whose input
+    has none, as behind frozen embeddings, and none to a perturbation of embeddings.
+    """
+    args = dict(recipe.train.args)
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    newest = [name for name in CHECKPOINTING if name in known][-1]
+    said = newest
+    for name in CHECKPOINTING:
+        for end in ("", "_kwargs"):
+            if name + end in args:
+                args[newest + end], said = args.pop(name + end), name
+    if not args.get(newest):
+        return args
+    settings = args.get(f"{newest}_kwargs") or {}
+    if not isinstance(settings, Mapping):
+        raise RecipeError(
+            f"train.args.{said}_kwargs is a mapping, such as {{use_reentrant: false}}; got "
+            f"{settings!r}"
+        )
+    losers = {
+        "model.freeze": recipe.model.freeze is not None,
+        "train.adversarial": recipe.train.adversarial is not None,
+    }
+    if settings.get("use_reentrant") and any(losers.values()):
+        entries = " and ".join(entry for entry, there in losers.items() if there)
+        raise RecipeError(
+            f"train.args.{said}_kwargs has use_reentrant: {settings['use_reentrant']}, with which "
+            f"{entries} cannot get the gradients that training needs. Set it to false, or leave it "
+            "out, which is the same"
+        )
+    args[f"{newest}_kwargs"] = {"use_reentrant": False, **settings}
+    return args
 
 
 def _checked_arguments(given: dict[str, Any]) -> dict[str, Any]:
