@@ -7,9 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from conftest import BAD, GOOD, NEUTRAL, tiny_tokenizer
-from transformers import BertConfig, BertForSequenceClassification
+from conftest import BAD, GOOD, NEUTRAL, tiny_bert
 
 from robust_nlp.recipe import Recipe, recipe_from_dict
 from robust_nlp.study.results import StudyResults
@@ -39,20 +37,7 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 def study_recipe(folder: Path, **study: Any) -> Recipe:
     """Write data and model to a folder, and return a study of them."""
     files = {split: write_rows(folder / f"{split}.jsonl", reviews(split)) for split in SIZES}
-    tokenizer = tiny_tokenizer()
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        initializer_range=0.7,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        BertForSequenceClassification(config).save_pretrained(folder / "base")
-    tokenizer.save_pretrained(folder / "base")
+    base = tiny_bert(folder / "base", initializer_range=0.5)
     args = {
         "max_steps": 16,
         "per_device_train_batch_size": 16,
@@ -64,7 +49,7 @@ def study_recipe(folder: Path, **study: Any) -> Recipe:
     return recipe_from_dict(
         {
             "name": "tiny-study",
-            "model": {"base": str(folder / "base"), "device": "cpu"},
+            "model": {"base": str(base), "device": "cpu"},
             "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
             "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
             "train": {"noise": False, "args": args},

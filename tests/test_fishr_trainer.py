@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import subprocess
+import sys
 import textwrap
 import warnings
 from types import SimpleNamespace
@@ -35,10 +37,13 @@ from transformers import (
     default_data_collator,
 )
 
+from robust_nlp import fishr
 from robust_nlp.errors import DataError, ModelError, RecipeError, RobustNLPWarning
 from robust_nlp.fishr.checks import check_setup
 from robust_nlp.fishr.config import FishrConfig
 from robust_nlp.fishr.objectives import Fishr, VREx
+from robust_nlp.fishr.penalty import fishr_penalty
+from robust_nlp.fishr.sampler import DomainBalancedSampler
 from robust_nlp.fishr.trainer import FishrTrainer
 from robust_nlp.fishr.watch import BATCHES, Watch
 
@@ -598,3 +603,26 @@ def test_the_example_in_the_documentation_runs(tmp_path, monkeypatch):
         warnings.filterwarnings("ignore", ".*pin_memory.*")
         exec(code, names)
     assert names["trainer"].state.global_step == sum(SIZES.values()) // 32
+
+
+# The package.
+
+
+def test_importing_the_package_imports_no_torch():
+    code = (
+        "import sys, robust_nlp.fishr; from robust_nlp import fishr; fishr.__all__;"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_package_has_what_it_says():
+    for name in fishr.__all__:
+        assert getattr(fishr, name) is not None
+    assert fishr.FishrConfig is FishrConfig
+    assert fishr.FishrTrainer is FishrTrainer
+    assert fishr.DomainBalancedSampler is DomainBalancedSampler
+    assert fishr.fishr_penalty is fishr_penalty
+    with pytest.raises(AttributeError, match="no attribute 'Fisher'"):
+        _ = fishr.Fisher

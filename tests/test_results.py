@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
+from study_reviews import study_recipe
 
-from robust_nlp import environment, results
+from robust_nlp import environment, pipeline, results
+from robust_nlp.attacks.settings import AttackRecipe
 from robust_nlp.errors import DataError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import recipe_from_dict
 from robust_nlp.results import RunDirectory
+from robust_nlp.scoring.settings import ScoreRecipe
 
 
 def recipe(**entries):
@@ -142,6 +146,8 @@ def test_another_recipe_is_refused_with_both_values(run, entries, difference):
     [
         {"name": "other"},
         {"report": {"radii": [0, 1]}},
+        {"score": {"limit": 3}},
+        {"attack": {"attacks": ["deepwordbug"], "limit": 3}},
         {"certify": {"limit": 2}},
         {"certify": {"attackers": ["insert+delete+substitute", "delete"]}},
         {"model": {"base": "some-model", "device": "cuda", "batch_tokens": 64}},
@@ -153,6 +159,40 @@ def test_what_cannot_change_a_vote_may_change(run, entries):
     run.start(recipe(**entries))
     assert run.parts_done() == {(0, 4)}
     assert run.recipe() == recipe(**entries)
+
+
+def test_studies_attacks_and_scores_change_neither_a_weight_nor_a_vote(tmp_path):
+    asked = study_recipe(tmp_path)
+    asked = dataclasses.replace(
+        asked,
+        certify=dataclasses.replace(asked.certify, limit=4),
+        attack=AttackRecipe(attacks=("checklist",), limit=3),
+        score=ScoreRecipe(limit=3),
+    )
+    bare = dataclasses.replace(asked, study=None, attack=None, score=None)
+    made = {}
+    for name, chosen in {"asked": asked, "bare": bare}.items():
+        pipeline.train(chosen, tmp_path / name)
+        run = pipeline.certify(chosen, tmp_path / name)
+        model = (run.model / "model.safetensors").read_bytes()
+        made[name] = (model, [{**each, "seconds": 0.0} for each in run.rows()])
+    assert len(made["asked"][1]) == 4
+    assert made["asked"] == made["bare"]
+    # Each of them is kept, then, for the other recipe.
+    for name, other in {"asked": bare, "bare": asked}.items():
+        before = RunDirectory(tmp_path / name).rows()
+        pipeline.train(other, tmp_path / name)
+        run = pipeline.certify(other, tmp_path / name)
+        assert (run.model / "model.safetensors").read_bytes() == made["asked"][0]
+        assert run.rows() == before
+
+
+def test_attacks_of_the_training_are_no_free_entry(tmp_path):
+    run = RunDirectory(tmp_path)
+    run.start(recipe(), stage="train")
+    run.model.mkdir()
+    with pytest.raises(RunMismatchError, match=r"train\.attacks\.recipe: None in the run, 'deepw"):
+        run.start(recipe(train={"attacks": {"recipe": "deepwordbug"}}))
 
 
 def test_without_results_any_recipe_will_do(tmp_path):

@@ -33,6 +33,7 @@ from robust_nlp.training.arguments import training_arguments
 from robust_nlp.training.collators import NoisyCollator
 from robust_nlp.training.run import train
 from robust_nlp.training.selection import Selection, answers, wins
+from robust_nlp.training.settings import PGD, SMART, FreeLB
 from robust_nlp.training.trainer import noisy_loss
 from robust_nlp.units import keyed_rng
 
@@ -500,3 +501,66 @@ def test_training_takes_no_single_gpu_by_number(base, tmp_path):
     model = dataclasses.replace(experiment.model, device="cuda:1")
     with pytest.raises(RecipeError, match="CUDA_VISIBLE_DEVICES"):
         training_arguments(dataclasses.replace(experiment, model=model), tmp_path)
+
+
+# Gradient checkpointing.
+
+CHECKPOINTING = ("gradient_checkpointing", "activation_checkpointing")
+
+
+def checkpointing(base, tmp_path, args, **settings):
+    """What the Trainer is told, by whichever name its release has."""
+    given = training_arguments(recipe(base, args=args, **settings), tmp_path)
+    name = next(name for name in reversed(CHECKPOINTING) if hasattr(given, name))
+    return getattr(given, name), getattr(given, f"{name}_kwargs")
+
+
+@pytest.mark.parametrize("name", CHECKPOINTING)
+def test_checkpointing_is_not_reentrant_unless_a_recipe_says_so(base, tmp_path, name):
+    assert checkpointing(base, tmp_path, {}) == (False, None)
+    assert checkpointing(base, tmp_path, {name: True}) == (True, {"use_reentrant": False})
+    said = {name: True, f"{name}_kwargs": {"use_reentrant": None, "preserve_rng_state": True}}
+    expected = {"use_reentrant": False, "preserve_rng_state": True}
+    assert checkpointing(base, tmp_path, said) == (True, expected)
+    said = {name: True, f"{name}_kwargs": {"use_reentrant": True}}
+    assert checkpointing(base, tmp_path, said) == (True, {"use_reentrant": True})
+    off = {name: False, f"{name}_kwargs": {"use_reentrant": True}}
+    assert checkpointing(base, tmp_path, off, adversarial=PGD())[0] is False
+
+
+@pytest.mark.parametrize("name", CHECKPOINTING)
+def test_reentrant_checkpointing_is_refused_where_it_loses_gradients(base, tmp_path, name):
+    args = {name: True, f"{name}_kwargs": {"use_reentrant": True}}
+    for settings, entry in (
+        ({"adversarial": PGD()}, "train.adversarial"),
+        ({"model": {"freeze": 0}}, "model.freeze"),
+    ):
+        with pytest.raises(RecipeError, match=rf"train\.args\.{name}_kwargs .* {entry} cannot"):
+            training_arguments(recipe(base, args=args, **settings), tmp_path)
+    args[f"{name}_kwargs"] = "reentrant"
+    with pytest.raises(RecipeError, match=rf"train\.args\.{name}_kwargs is a mapping"):
+        training_arguments(recipe(base, args=args), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": {"freeze": 0}},
+        {"adversarial": FreeLB(steps=2)},
+        {"adversarial": PGD(steps=1)},
+        {"adversarial": SMART(noise=0.1)},
+    ],
+    ids=["frozen embeddings", "freelb", "pgd", "smart"],
+)
+def test_checkpointing_changes_no_weight(base, tmp_path, settings):
+    data = reviews("train", 16), reviews("validation", 4)
+    args = {"max_steps": 2, "eval_strategy": "no", "save_strategy": "no"}
+    for name in ("whole", "recomputed"):
+        chosen = recipe(base, args=dict(args), noise=False, **dict(settings))
+        train(chosen, *data, tmp_path / name)
+        args["gradient_checkpointing"] = True
+    before = AutoModelForSequenceClassification.from_pretrained(base).state_dict()
+    trained = weights(tmp_path / "recomputed")
+    assert_same_weights(weights(tmp_path / "whole"), trained, rtol=0, atol=1e-6)
+    query = "bert.encoder.layer.0.attention.self.query.weight"
+    assert not torch.equal(before[query], trained[query])

@@ -33,8 +33,7 @@ class FishrTrainer(Trainer):
     Use it like a `Trainer`, with a `FishrConfig` for its arguments and a data set that has a column
     of domains:
 
-        from robust_nlp.fishr.config import FishrConfig
-        from robust_nlp.fishr.trainer import FishrTrainer
+        from robust_nlp.fishr import FishrConfig, FishrTrainer
 
         args = FishrConfig(
             output_dir="out", domain_column="source", objective="fishr",

@@ -94,11 +94,11 @@ def _checkpointing(recipe: Recipe) -> dict[str, Any]:
     args = dict(recipe.train.args)
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     newest = [name for name in CHECKPOINTING if name in known][-1]
-    said = newest
-    for name in CHECKPOINTING:
+    said = next((name for name in CHECKPOINTING if f"{name}_kwargs" in args), newest)
+    for other in set(CHECKPOINTING) - {newest}:
         for end in ("", "_kwargs"):
-            if name + end in args:
-                args[newest + end], said = args.pop(name + end), name
+            if other + end in args:
+                args.setdefault(newest + end, args.pop(other + end))
     if not args.get(newest):
         return args
     settings = args.get(f"{newest}_kwargs") or {}
@@ -118,7 +118,8 @@ def _checkpointing(recipe: Recipe) -> dict[str, Any]:
             f"{entries} cannot get the gradients that training needs. Set it to false, or leave it "
             "out, which is the same"
         )
-    args[f"{newest}_kwargs"] = {"use_reentrant": False, **settings}
+    reentrant = bool(settings.get("use_reentrant"))
+    args[f"{newest}_kwargs"] = {**settings, "use_reentrant": reentrant}
     return args
 
 
