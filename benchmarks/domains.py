@@ -42,7 +42,8 @@ SMALL = [
     "train.selection_limit=200",
     "study.limit=100",
     "study.draws=3",
-    "study.certify=40",
+    "study.certify=20",
+    "mechanism.p_del=0.9",
     "certify.plan.max_votes=300",
 ]
 #: With TextAttack installed.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -16,6 +15,7 @@ from pyarrow import parquet
 
 from robust_nlp import environment
 from robust_nlp.errors import DataError, RobustNLPWarning, RunMismatchError
+from robust_nlp.files import write_whole
 from robust_nlp.recipe import Recipe, load_recipe, recipe_to_dict, recipe_to_yaml
 
 Stage = Literal["train", "train_denoiser", "certify"]
@@ -349,14 +349,3 @@ def _warn_of_versions(before: Mapping[str, str], now: Mapping[str, str]) -> None
             RobustNLPWarning,
             stacklevel=3,
         )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -51,7 +51,9 @@ def tiny_classifier_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def tiny_bert(folder: Path, model: str = "BertForSequenceClassification", **settings) -> Path:
+def tiny_bert(
+    folder: Path, model: str = "BertForSequenceClassification", *, seed: int = 0, **settings
+) -> Path:
     """Write a BERT of sixteen dimensions, with the same random weights in every run."""
     import torch
     import transformers
@@ -69,7 +71,7 @@ def tiny_bert(folder: Path, model: str = "BertForSequenceClassification", **sett
         }
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         getattr(transformers, model)(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

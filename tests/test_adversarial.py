@@ -93,7 +93,7 @@ def norms(change):
     return change.flatten(1).norm(dim=1)
 
 
-wordpiece = cache(tiny.wordpiece)  # its training is not repeatable
+wordpiece = cache(tiny.wordpiece)
 
 
 def bert(dropout: float = 0.0):

@@ -189,7 +189,7 @@ def test_slots_beyond_what_the_model_reads_are_left_out():
 
 def test_rounds_fill_the_surest_first_and_read_what_they_filled():
     denoiser = masked_lm(rounds=3)
-    text = f"{MASK} film {MASK} {MASK}"
+    text = f"{MASK} movie {MASK} {MASK}"
     words: list[str | None] = with_slots(text, 0.0)
     for _ in range(3):
         ids = denoiser._wording.lay_out(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from study_reviews import study_recipe
 
-from robust_nlp import environment, pipeline, results
+from robust_nlp import environment, files, pipeline
 from robust_nlp.attacks.settings import AttackRecipe
 from robust_nlp.errors import DataError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import recipe_from_dict
@@ -269,7 +269,7 @@ def test_a_write_that_is_interrupted_leaves_no_part(run, monkeypatch):
     def interrupted(descriptor):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(results.os, "fsync", interrupted)
+    monkeypatch.setattr(files.os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.write_part(4, 8, rows(4, 8))
     monkeypatch.undo()

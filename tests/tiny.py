@@ -25,15 +25,22 @@ CORPUS = [
 
 
 def wordpiece() -> PreTrainedTokenizerFast:
-    """Like BERT: [CLS] text [SEP], types for pairs."""
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    backend.normalizer = normalizers.BertNormalizer()
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    """Like BERT: [CLS] text [SEP], types for pairs; knows the words of the corpus and all letters.
+
+    The library's trainer would choose other pieces in each process.
+    """
+    normalizer, splitter = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = {
+        word
+        for text in CORPUS
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+    }
+    letters = sorted(set("".join(words)))
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend.train_from_iterator(
-        CORPUS,
-        trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False),
-    )
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *sorted(words)]
+    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = normalizer, splitter
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

@@ -16,9 +16,10 @@ from robust_nlp.attacks.suite import run_attacks
 from robust_nlp.attacks.wording import CONTEXT, FOLDER
 from robust_nlp.augmentation.textattack_import import textattack_version
 from robust_nlp.errors import RecipeError
+from robust_nlp.files import write_whole
 from robust_nlp.recipe import Recipe
 from robust_nlp.reporting.texts import CertifiedText, certify_rows
-from robust_nlp.results import RunDirectory, write_whole
+from robust_nlp.results import RunDirectory
 from robust_nlp.scoring.answers import plain as innermost
 from robust_nlp.settings import plain
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from rapidfuzz.distance import Levenshtein
@@ -99,31 +93,3 @@ def distances(clean: Text, found: Text, protected: Side) -> dict[str, Any]:
         "edit_rate": edits / max(1, len(words)),
         "characters": int(Levenshtein.distance(before, after)),
     }
-
-
-class RowFile:
-    """A file of rows that grows by a line whenever an example is done.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @contextmanager
-    def open(self) -> Iterator[RowFile]:
-        """Open the file behind its last whole line: an interruption may have cut the next."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        if self._path.is_file():
-            content = self._path.read_bytes()
-            end = content.rfind(b"\n") + 1
-            if end < len(content):
-                os.truncate(self._path, end)
-        with self._path.open("a", encoding="utf-8") as self._file:
-            yield self
-
-    def write(self, key: str, row: AttackRow) -> None:
-        """Append a row under its key."""
-        self._file.write(json.dumps({"key": key, **dataclasses.asdict(row)}) + "\n")
-        self._file.flush()

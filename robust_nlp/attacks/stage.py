@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from robust_nlp.attacks.lockstep import Ended, Job, OutOfTime, run
-from robust_nlp.attacks.rows import AttackRow, RowFile, distances
+from robust_nlp.attacks.rows import AttackRow, distances
 from robust_nlp.attacks.search import (
     SEEN,
     Example,
@@ -25,6 +26,7 @@ from robust_nlp.augmentation.ledger import read_results
 from robust_nlp.augmentation.textattack_import import own_randomness
 from robust_nlp.base_classifier import Side, parts
 from robust_nlp.errors import DataError
+from robust_nlp.files import open_behind_lines
 from robust_nlp.units import keyed_rng, text_key
 
 
@@ -77,8 +79,13 @@ class Stage:
         done = read_results(folder)
         mine = examples[processes.process_index :: processes.num_processes]
         left = [example for example in mine if self.key(example) not in done]
-        with RowFile(folder / f"part-{processes.process_index:03d}.jsonl").open() as file:
-            self._attack(left, file.write)
+        with open_behind_lines(folder / f"part-{processes.process_index:03d}.jsonl") as file:
+
+            def write(key: str, row: AttackRow) -> None:
+                file.write(json.dumps({"key": key, **dataclasses.asdict(row)}) + "\n")
+                file.flush()
+
+            self._attack(left, write)
         processes.wait_for_everyone()
         done = read_results(folder)
         keys = [self.key(example) for example in examples]

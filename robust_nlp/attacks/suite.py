@@ -23,7 +23,7 @@ from robust_nlp.augmentation.victim import model_key
 from robust_nlp.base_classifier import Side
 from robust_nlp.data import Split
 from robust_nlp.errors import DataError, RobustNLPWarning
-from robust_nlp.results import write_whole
+from robust_nlp.files import write_whole
 from robust_nlp.smoothing import SmoothedClassifier
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from robust_nlp.errors import DataError
+from robust_nlp.files import write_whole
 from robust_nlp.reporting.words import agree, count
-from robust_nlp.results import RunDirectory, write_whole
+from robust_nlp.results import RunDirectory
 from robust_nlp.scoring.settings import READINGS
 from robust_nlp.scoring.wording import WIDTH, drawn, estimate, line
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from robust_nlp.audit.records import AuditedText
 from robust_nlp.audit.settings import AuditSettings
 from robust_nlp.errors import DataError, RunMismatchError
+from robust_nlp.files import write_whole
 
 _ROWS = TypeAdapter(AuditedText)
 
@@ -65,7 +65,7 @@ class AuditFiles:
                 + "\n".join(differences)
                 + "\nUse --fresh to start the audit again."
             )
-        self._write("audit.json", json.dumps(now, indent=2) + "\n")
+        write_whole(self.path / "audit.json", (json.dumps(now, indent=2) + "\n").encode())
 
     def made_with(self) -> dict[str, Any]:
         """Return settings and contents of the rows; empty before the first start."""
@@ -82,7 +82,8 @@ class AuditFiles:
     def write_part(self, start: int, stop: int, rows: Sequence[AuditedText]) -> None:
         """Write the rows of the examples from `start` up to and without `stop`."""
         lines = [json.dumps(dataclasses.asdict(row), ensure_ascii=True) + "\n" for row in rows]
-        self._write(f"part-{start:06d}-{stop - 1:06d}.jsonl", "".join(lines))
+        name = f"part-{start:06d}-{stop - 1:06d}.jsonl"
+        write_whole(self.path / name, "".join(lines).encode())
 
     def rows(self) -> list[AuditedText]:
         """Return the audited texts, by example.
@@ -107,11 +108,6 @@ class AuditFiles:
             if match := re.fullmatch(r"part-(\d+)-(\d+)\.jsonl", path.name):
                 parts[int(match[1]), int(match[2]) + 1] = path
         return parts
-
-    def _write(self, name: str, content: str) -> None:
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(self.path / name)
 
 
 def certificates_key(rows: Sequence[Mapping[str, Any]], attackers: Sequence[str]) -> str:

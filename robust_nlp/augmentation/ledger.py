@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from robust_nlp.errors import DataError
+from robust_nlp.files import open_behind_lines
 
 Result = dict[str, Any]
 
@@ -60,7 +59,7 @@ def work_through(
     left = [i for i in mine if keys[i] not in done]
     with (
         tqdm(total=len(mine), initial=len(mine) - len(left), desc=name) as bar,
-        _whole_lines(folder / f"part-{state.process_index:03d}.jsonl") as file,
+        open_behind_lines(folder / f"part-{state.process_index:03d}.jsonl") as file,
     ):
         for positions in _chunks(left, chunk):
             for key, result in _results(keys, positions, work).items():
@@ -100,15 +99,3 @@ def _results(
 def _chunks(positions: list[int], size: int) -> Iterator[list[int]]:
     for start in range(0, len(positions), size):
         yield positions[start : start + size]
-
-
-@contextmanager
-def _whole_lines(path: Path) -> Iterator[TextIO]:
-    """Open a file to write behind its last whole line."""
-    if path.is_file():
-        content = path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        if end < len(content):
-            os.truncate(path, end)
-    with path.open("a", encoding="utf-8") as file:
-        yield file

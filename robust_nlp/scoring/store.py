@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ import pyarrow
 from pyarrow import parquet
 
 from robust_nlp.errors import DataError, RunMismatchError
+from robust_nlp.files import write_whole
 
 #: Columns of a row; see `robust_nlp.scoring.rows.score_rows`. `text` is the open text of a pair.
 ROW = pyarrow.schema(
@@ -61,7 +61,7 @@ class ScoreStore:
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
         text = json.dumps(made_with, indent=2, ensure_ascii=False)
-        self._write("made_with.json", text.encode())
+        write_whole(self.path / "made_with.json", text.encode())
 
     def check(self, made_with: Mapping[str, Any]) -> None:
         """Compare settings with those of the parts that are there.
@@ -100,7 +100,8 @@ class ScoreStore:
         """Write the rows of the examples from `start` up to and without `stop`."""
         sink = pyarrow.BufferOutputStream()
         parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=ROW), sink)
-        self._write(f"part-{start:06d}-{stop - 1:06d}.parquet", sink.getvalue())
+        name = f"part-{start:06d}-{stop - 1:06d}.parquet"
+        write_whole(self.path / name, sink.getvalue())
 
     def rows(self, limit: int | None = None) -> list[dict[str, Any]]:
         """Return the rows of the first examples, or of all, by example.
@@ -124,15 +125,6 @@ class ScoreStore:
             if match := re.fullmatch(r"part-(\d+)-(\d+)\.parquet", path.name):
                 parts[int(match[1]), int(match[2]) + 1] = path
         return parts
-
-    def _write(self, name: str, content: Any) -> None:
-        """Write a whole file or none."""
-        temporary = self.path / f".{name}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path / name)
 
 
 def _flat(values: Mapping[str, Any], path: str = "") -> dict[str, Any]:

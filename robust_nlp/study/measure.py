@@ -12,10 +12,10 @@ from robust_nlp import pipeline
 from robust_nlp.augmentation.adversarial import AdversarialExamples
 from robust_nlp.base_classifier import Text, parts
 from robust_nlp.data import Split
+from robust_nlp.files import write_whole
 from robust_nlp.huggingface import HuggingFaceClassifier
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
-from robust_nlp.study.measured import write_whole
 from robust_nlp.study.runs import StudyRun, study_of
 from robust_nlp.study.texts import DomainTexts, with_deletions
 from robust_nlp.training.selection import answers

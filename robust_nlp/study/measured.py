@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow
 from pyarrow import parquet
 
 from robust_nlp.errors import DataError, RunMismatchError
+from robust_nlp.files import write_whole
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.settings import plain
@@ -170,11 +169,3 @@ def refusal(errors: Mapping[str, RunMismatchError]) -> RunMismatchError:
         f"{first}:\n{error}\nFor a study, --fresh with --only and the variant makes its runs "
         "again; or give the changed variant another name."
     )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from robust_nlp import environment
+from robust_nlp.files import write_whole
 from robust_nlp.reporting.terminal import WIDTH
 from robust_nlp.settings import to_yaml
 from robust_nlp.study.facts import study_facts
-from robust_nlp.study.measured import write_whole
 from robust_nlp.study.results import StudyResults
 from robust_nlp.study.tables import in_markdown, in_terminal, study_tables
 from robust_nlp.study.words import cautions, findings, title
