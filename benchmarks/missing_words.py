@@ -206,7 +206,11 @@ def entry(variant: str, values: dict[str, list[dict[str, Any]]], runs: list[Any]
 def markdown(facts: dict[str, Any]) -> str:
     curves, rows, model = facts["curves"], facts["rows"], facts["model"]
     frozen = model["freeze"]
-    columns = ["clean"] + [f"{name} {rate:g}" for name in curves for rate in curves[name]]
+    short = {name: "random" if "random" in name else "important" for name in curves}
+    shown = {"clean": "clean"}
+    for name, rates in curves.items():
+        shown |= {f"{name} {rate:g}": f"{short[name]} {100 * rate:.0f} %" for rate in rates}
+    columns = list(shown)
     lines = [
         "# SST-2: accuracy when words are missing",
         "",
@@ -223,24 +227,25 @@ def markdown(facts: dict[str, Any]) -> str:
         "last two for each copy. They read twice as many texts as `plain`; `random` is the control "
         "for that.",
         "",
-        "Words of test texts are deleted at random, or the most important for the classifier and "
-        "the right label first, to the rate in the column.",
+        "Words of test texts are deleted at random, or the most important ones first (by how much "
+        "their absence lowers the classifier's margin for the right label), to the rate in the "
+        "column.",
         "",
         "Accuracy in percent, mean over seeds:",
         "",
-        "| variant | " + " | ".join(columns) + " |",
+        "| variant | " + " | ".join(shown.values()) + " |",
         "|---|" + "--:|" * len(columns),
     ]
     for row in rows:
         cells = " | ".join(f"{100 * row['measures'][name]['mean']:.1f}" for name in columns)
         lines.append(f"| {row['variant']} | {cells} |")
-    scores = [f"{name} score" for name in curves]
+    scores = {f"{name} score": f"{short[name]} score" for name in curves}
     lines += [
         "",
         "Robustness score: clean accuracy less the mean accuracy over rates from 0 to "
         f"{max(max(rates) for rates in curves.values()):g}, in points; lower is better.",
         "",
-        "| variant | " + " | ".join(curves) + " | steps | training seconds |",
+        "| variant | " + " | ".join(short.values()) + " | steps | training seconds |",
         "|---|" + "--:|" * (len(scores) + 2),
     ]
     for row in rows:
@@ -250,18 +255,17 @@ def markdown(facts: dict[str, Any]) -> str:
     lines += [
         "",
         "Differences from `plain`, in points, with intervals at 95 %: over trainings with other "
-        "seeds (Student's, paired by seed), and over other texts (bootstrap, paired by text). A "
-        "difference is beyond chance where both leave out 0.",
+        "seeds (Student's, paired by seed), and over other texts (bootstrap, paired by text).",
         "",
         "| variant | measure | difference | over seeds | over texts |",
         "|---|---|--:|--:|--:|",
     ]
     for row in rows:
         if row["variant"] != CONTROL:
-            for name in [*columns, *scores]:
+            for name, said in (shown | scores).items():
                 found = row["measures"][name]
                 lines.append(
-                    f"| {row['variant']} | {name} | {100 * found['difference']:+.1f} "
+                    f"| {row['variant']} | {said} | {100 * found['difference']:+.1f} "
                     f"| {span(found['interval_seeds'])} | {span(found['interval_texts'])} |"
                 )
     named = ", ".join(

@@ -8,8 +8,9 @@
 Rows are a mechanism, a classifier (`plain`, trained without noise, or `trained` under the noise)
 and a denoiser, if any: `words` learned to find the hidden words; `stable` goes on from it, and
 learns to keep the plain classifier's answers besides; with `-rounds` slots are filled in three
-rounds, with `-fills` four drawn versions share each vote. Classifiers are shared with benchmarks/sst2_deletion.py. `train` and
-`certify` resume where they stopped. DIR holds {train,validation,test}.jsonl.gz.
+rounds, with `-fills` four drawn versions share each vote. Classifiers are shared with
+benchmarks/sst2_deletion.py. `train` and `certify` resume where they stopped. DIR holds
+{train,validation,test}.jsonl.gz.
 """
 
 from __future__ import annotations
