@@ -182,7 +182,7 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "MiniLM (22 M parameters, 6 layers), trained for three epochs; AG News with 8,000 rows, of "
         "which the first 64 tokens are read. The first texts of the test file, as many as the "
         "table says. `adversarial`: trained with FreeLB. `deletion`, `masking`: trained under the "
-        "noise, smoothed by votes. Robust accuracy is the worst case over all attacks, the cheapest "
+        "noise, smoothed by votes. Robust accuracy is the worst case of all attacks, the cheapest "
         "first; the search sees soft votes, and a judge with fresh votes confirms each success. "
         "Certified accuracy is against any one word edit (masking: substitution), alpha 0.05.",
         "",

@@ -26,6 +26,7 @@ from robust_nlp.recipe import (
     recipe_from_dict,
     recipe_to_dict,
 )
+from robust_nlp.training.collators import NoisyCollator
 from robust_nlp.training.run import train
 from robust_nlp.training.selection import Selection, answers
 from robust_nlp.training.settings import EMA, SMART, FreeLB
@@ -129,6 +130,38 @@ def test_environments_need_no_domains(base, tmp_path):  # noqa: F811
     logged = [entry for entry in result["history"] if "penalty" in entry][-1]
     assert {"clean_loss", "deleted_loss"} <= set(logged)
     assert logged["penalty"] > 0.0
+
+
+def test_copies_lack_important_words_and_have_all_lengths(base, tmp_path, monkeypatch):  # noqa: F811
+    read, collate = [], NoisyCollator.__call__
+
+    def noted(self, rows):
+        read.extend(row for row in rows if "source_id" in row)  # not those that importance reads
+        return collate(self, rows)
+
+    monkeypatch.setattr(NoisyCollator, "__call__", noted)
+    augmenters = (
+        {"kind": "delete_important_words", "rate": 0.3},
+        {"kind": "crop", "shortest": 0.2, "longest": 0.6},
+    )
+    options = {"augmentation": AugmentationRecipe(augmenters=augmenters), "noise": False}
+    args = {"num_train_epochs": 2, "eval_strategy": "no", "save_strategy": "no"}
+    texts = reviews("train", 32)
+    train(recipe(base, args=args, **options), texts, reviews("validation", 4), tmp_path)
+    copies = [row for row in read if row["augmented"]]
+    assert len(copies) == len(read) - len(copies) == 2 * len(texts)
+    lengths, runs = set(), 0
+    for row in copies:
+        words, source = row["text"].split(), texts.texts[row["source_id"]].split()
+        left = iter(source)
+        assert all(word in left for word in words)  # in their order
+        lengths.add(len(words))
+        runs += len(words) <= 4 and f" {row['text']} " in f" {' '.join(source)} "
+    assert {2, 3, 4, 6} <= lengths <= set(range(1, 9))  # 2 to 4 words of 8 are cropped
+    assert len(copies) / 4 < runs < 3 * len(copies) / 4
+    # Importance is measured for each epoch, by the classifier of its start.
+    measured = sorted(path.name for path in (tmp_path / "importance").iterdir())
+    assert measured == ["epoch-000-0", "epoch-001-0"]
 
 
 def test_few_rows_of_a_domain_are_warned_of(base, tmp_path):  # noqa: F811
