@@ -30,6 +30,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+resources = typer.Typer(
+    help="Tables that attacks need, in a folder of our own.", no_args_is_help=True
+)
+app.add_typer(resources, name="resources")
+
 RecipeFile = Annotated[Path, typer.Argument(help="YAML file of the experiment.", metavar="RECIPE")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Run directory (default: runs/<name>).")
@@ -113,6 +118,35 @@ def domains(
         loaded, folder = _load(recipe, set_, output)
         _say(run_study(loaded, folder, only=only or (), limit_runs=limit_runs, fresh=fresh))
         _say(f"The report is in {folder / 'study.md'}, all numbers in {folder / 'study.json'}.")
+
+
+@app.command()
+def compare(
+    recipe: RecipeFile,
+    output: Output = None,
+    set_: Overrides = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD", help="Train and measure this method alone; repeatable."),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(metavar="MINUTES", help="Time for all measuring; picks how many texts."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Delete the runs of the methods first.")
+    ] = False,
+) -> None:
+    """Train methods, measure all of them alike, and compare robustness and cost; resumable."""
+    with _session(resumable=True):
+        from robust_nlp.compare.drive import compare_methods
+
+        loaded, folder = _load(recipe, set_, output)
+        _say(compare_methods(loaded, folder, only=only or (), budget=budget, fresh=fresh))
+        _say(
+            f"The report is in {folder / 'compare.md'}, as tables in compare.csv and compare.tex, "
+            f"all numbers in {folder / 'compare.json'}."
+        )
 
 
 @app.command()
@@ -222,6 +256,30 @@ def report(
 
 
 @app.command()
+def card(
+    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    alpha: Annotated[
+        float | None, typer.Option(help="Failure probability (default: the recipe's).")
+    ] = None,
+    radii: Annotated[
+        str | None, typer.Option(help="Radii, such as 0,1,2,4 (default: all).")
+    ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write it into README.md, beside the model if any.")
+    ] = False,
+) -> None:
+    """Show the model card of a run for the Hugging Face Hub, metadata included."""
+    with _session():
+        from robust_nlp.card import model_card, write_card
+
+        chosen = _numbers(radii, int, "--radii") or None
+        if write:
+            typer.echo(f"The card is in {write_card(run, alpha=alpha, radii=chosen)}.")
+        else:
+            typer.echo(model_card(run, alpha=alpha, radii=chosen))
+
+
+@app.command()
 def validate(
     recipes: Annotated[list[Path], typer.Argument(help="Recipes.", metavar="RECIPE...")],
     set_: Overrides = None,
@@ -288,6 +346,61 @@ def quickstart(
         from robust_nlp import quickstart as story
 
         _say(story.run(output, set_ or ()))
+
+
+@app.command()
+def doctor(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Attacks (default: all).", metavar="ATTACK...")
+    ] = None,
+    stand_ins: Annotated[
+        bool, typer.Option("--stand-ins", help="Count attacks that run with stand-ins as running.")
+    ] = False,
+    swaps: Annotated[str | None, typer.Option(help="Neighbour file.")] = None,
+    masked_lm: Annotated[
+        str | None, typer.Option(help="Folder of a masked language model.")
+    ] = None,
+) -> None:
+    """Say what each attack lacks, and what brings it; exit 1 if one that was named cannot run."""
+    with _session():
+        from robust_nlp.attacks.doctor import diagnose, obstacle, report
+        from robust_nlp.attacks.needs import Given
+
+        found = diagnose(names or (), Given(swaps=swaps, masked_lm=masked_lm))
+        typer.echo(report(found))
+        well = obstacle() is None and all(
+            each.runs or (stand_ins and each.runs_helped) for each in found
+        )
+    if names and not well:
+        raise typer.Exit(1)
+
+
+@resources.command()
+def install(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="stopwords, tagger, tagset, wordnet, homoglyphs, neighbours (default: all).",
+            metavar="NAME...",
+        ),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Folder to take them from, without a network.")
+    ] = None,
+) -> None:
+    """Install what attacks need, by download or from a folder; exit 1 if none could be.
+
+    The same holds if one that was named could not.
+    """
+    with _session():
+        from robust_nlp.attacks.installing import install as bring
+
+        done = bring(names or (), source)
+        for each in done:
+            typer.echo(f"{each.name}: {each.said}")
+    there = [each.there for each in done]
+    if not (all(there) if names else any(there)):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random  # noqa: TID251 - NLTK draws from its global generator when it is imported
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from robust_nlp.files import write_whole
 
@@ -50,7 +52,7 @@ def nltk_place(resource: str) -> str | None:
     if find_spec("nltk") is None:
         return None
     search_ours()
-    data = import_module("nltk.data")
+    data = _nltk_data()
     paths = [path for path in data.path if str(path) != str(_fallback())]
     for name in (resource, f"{resource}.zip"):
         try:
@@ -83,7 +85,15 @@ def _fallback() -> Path:
     return home() / "fallback" / "nltk_data"
 
 
+def _nltk_data() -> Any:
+    state = random.getstate()
+    try:
+        return import_module("nltk.data")
+    finally:
+        random.setstate(state)
+
+
 def _append(folder: Path) -> None:
-    path = import_module("nltk.data").path
+    path = _nltk_data().path
     if str(folder) not in map(str, path):
         path.append(str(folder))

@@ -48,6 +48,7 @@ def attack_data(tmp_path_factory):
         patch.setenv("TA_CACHE_DIR", str(cache))
         patch.setenv("FLAIR_CACHE_ROOT", str(cache))
         patch.setenv("NLTK_DATA", str(folder))
+        patch.setenv("ROBUST_NLP_HOME", str(tmp_path_factory.mktemp("home")))
         if "nltk.data" in sys.modules:
             patch.setattr(sys.modules["nltk.data"], "path", [str(folder)])
         forget_stop_words()

@@ -146,6 +146,7 @@ def test_accuracies_of_each_outcome():
         "robust_accuracy": 0.6,
         "robust_accuracy_lenient": 0.7,
         "robust_accuracy_strict": 0.3,
+        "robustness_score": pytest.approx(0.3),
         "in_search_accuracy": 0.6,
         "attack_success_rate": pytest.approx(2 / 9),
     }

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from attack_victims import forget_stop_words
 from conftest import tiny_tokenizer
 from rapidfuzz.distance import Levenshtein
 
+from robust_nlp.attacks import plans
 from robust_nlp.augmentation import (
     Adversarial,
     AdversarialExamples,
@@ -76,9 +78,12 @@ def _data(tmp_path_factory):
         patch.setenv("TA_CACHE_DIR", str(cache))
         patch.setenv("FLAIR_CACHE_ROOT", str(cache))
         patch.setenv("NLTK_DATA", str(folder))
+        patch.setenv("ROBUST_NLP_HOME", str(tmp_path_factory.mktemp("home")))
         if "nltk.data" in sys.modules:
             patch.setattr(sys.modules["nltk.data"], "path", [str(folder)])
+        forget_stop_words()
         yield
+    forget_stop_words()
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +114,7 @@ def test_what_an_import_lacks_is_named(monkeypatch):
     from robust_nlp.augmentation import textattack_import
 
     for problem, error, message in (
-        (LookupError("stopwords"), DataError, "python -m nltk.downloader stopwords"),
+        (LookupError("stopwords"), DataError, "robust-nlp resources install stopwords"),
         (ImportError("no AdamW"), MissingExtraError, "no AdamW. It needs transformers below 5"),
     ):
 
@@ -145,10 +150,22 @@ def test_neighbours_are_the_allowed_swaps_in_order():
     table = neighbours(AllowedSwaps(SWAPS))
     assert table.nearest_neighbours(table.word2index("good"), 2) == ["great", "fine"]
     assert table.index2word("fine") == "fine"
-    with pytest.raises(KeyError):
-        table.word2index("fine")
-    with pytest.raises(NotImplementedError, match="no distances"):
-        table.get_cos_sim("good", "great")
+    assert table.nearest_neighbours(table.word2index("fine"), 2) == []
+
+
+def test_a_bound_on_distances_asks_whether_one_word_may_replace_the_other():
+    table = neighbours(AllowedSwaps(SWAPS))
+    distance = textattack("constraints.semantics").WordEmbeddingDistance
+    text = textattack("shared").AttackedText("a good film")
+    for word, allowed in (("great", True), ("good", True), ("film", False), ("unheard", False)):
+        changed = text.replace_word_at_index(1, word)
+        for bound in ({"min_cos_sim": 0.5}, {"max_mse_dist": 0.5}):
+            assert distance(embedding=table, **bound)._check_constraint(changed, text) is allowed
+    back = text.replace_word_at_index(1, "great").replace_word_at_index(1, "good")
+    great = text.replace_word_at_index(1, "great")
+    assert not distance(embedding=table, min_cos_sim=0.5)._check_constraint(
+        back, great
+    )  # great -> good is not there
 
 
 # --- augmenters ----------------------------------------------------------------------------------
@@ -241,7 +258,7 @@ def wordnet(monkeypatch):
     monkeypatch.setattr(words, "wordnet", WordNet())
     monkeypatch.setattr(insertions, "wordnet", WordNet())
     monkeypatch.setattr(words.nltk, "download", lambda *args, **kwargs: False)
-    monkeypatch.setattr(textattack_augmenter, "need_nltk", lambda *resources: None)
+    monkeypatch.setattr(plans, "require", lambda *needs: None)
     textattack_augmenter._load.cache_clear()
     yield
     textattack_augmenter._load.cache_clear()
@@ -276,9 +293,9 @@ def test_eda_makes_each_of_its_four_changes(wordnet):
 def test_missing_data_are_named():
     textattack_augmenter._load.cache_clear()
     for name in ("wordnet", "eda"):
-        with pytest.raises(DataError, match=r"python -m nltk\.downloader wordnet"):
+        with pytest.raises(DataError, match="robust-nlp resources install wordnet"):
             augment(TextAttackAugmenter(name=name), TEXT, seed=0, example=0)
-    with pytest.raises(DataError, match="cannot load flair's model 'ner'"):
+    with pytest.raises(DataError, match="flair's tagger of names"):
         augment(TextAttackAugmenter(name="checklist"), TEXT, seed=0, example=0)
 
 
@@ -292,6 +309,7 @@ class Tagger:
 
 def test_checklist_rewrites_contractions(monkeypatch):
     monkeypatch.setitem(textattack("shared.utils.strings")._flair_taggers, "ner", Tagger())
+    monkeypatch.setattr(plans, "require", lambda *needs: None)
     textattack_augmenter._load.cache_clear()
     found = augment(TextAttackAugmenter(name="checklist"), "it isn't bad", seed=0, example=0)
     assert found == "it is not bad"
@@ -416,16 +434,11 @@ def test_a_victim_that_fails_stops_the_attack():
         AdversarialExamples(RECIPES[1]).generate(scores, TEXTS, [0] * 4)
 
 
-def test_recipes_say_what_they_lack(classifier, monkeypatch):
-    def no_network(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr(textattack("shared.utils"), "download_from_s3", no_network)
-    with pytest.raises(
-        DataError, match="cannot build the recipe 'textfooler': OSError: no network"
+def test_recipes_say_what_they_lack(classifier):
+    for recipe, message in (
+        ("textfooler", "'textfooler' lacks\n- counter-fitted word vectors"),
+        ("pwws", "robust-nlp resources install wordnet"),
+        ("checklist", "flair's tagger of names"),
     ):
-        build_attack(Adversarial(recipe="textfooler"), Victim(classifier))
-    with pytest.raises(DataError, match=r"nltk\.downloader wordnet"):
-        build_attack(Adversarial(recipe="pwws"), Victim(classifier))
-    with pytest.raises(DataError, match="cannot load flair's model 'ner'"):
-        build_attack(Adversarial(recipe="checklist"), Victim(classifier))
+        with pytest.raises(DataError, match=message):
+            build_attack(Adversarial(recipe=recipe), Victim(classifier))

@@ -22,6 +22,8 @@ _LATER = {
     "AttackRow": "robust_nlp.attacks.rows",
     "AttackSuite": "robust_nlp.attacks.suite",
     "Finding": "robust_nlp.attacks.detectors",
+    "Reduced": "robust_nlp.attacks.reduction",
+    "reduce_inputs": "robust_nlp.attacks.reduction",
     "run_attacks": "robust_nlp.attacks.suite",
 }
 
@@ -31,6 +33,8 @@ __all__ = [
     "AttackRow",
     "AttackSuite",
     "Finding",
+    "Reduced",
+    "reduce_inputs",
     "run_attacks",
 ]
 

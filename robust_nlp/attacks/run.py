@@ -11,13 +11,14 @@ import numpy as np
 
 from robust_nlp.attacks import detectors
 from robust_nlp.attacks.detectors import Finding
-from robust_nlp.attacks.recipes import AnyAttack, attack_text, build
+from robust_nlp.attacks.recipes import AnyAttack, attack_name, attack_text, build, plan_of
 from robust_nlp.attacks.report import AttackReport
 from robust_nlp.attacks.rows import AttackRow
 from robust_nlp.attacks.search import Example, Port, Search, rehearse
 from robust_nlp.attacks.settings import AttackRecipe
 from robust_nlp.attacks.smoothed import Oracle, VotingJudge
 from robust_nlp.attacks.stage import Stage, identity
+from robust_nlp.attacks.standins import contents
 from robust_nlp.attacks.victim import PlainVictim, ScoreType
 from robust_nlp.augmentation.textattack_import import textattack_version
 from robust_nlp.base_classifier import CallableClassifier, Side, Text
@@ -57,7 +58,12 @@ class Run:
         model: str | None,
         processes: Any,
     ) -> None:
-        self.attacks, self.settings, self.seed = attacks, settings, seed
+        self.settings, self.seed = settings, seed
+        textattack_version()
+        plans = {name: plan_of(attack, settings.given) for name, attack in attacks.items()}
+        #: Attacks and what they run with, by the names that their results carry.
+        self.attacks = {plans[name].title(name): attack for name, attack in attacks.items()}
+        self.plans = {found.title(name): found for name, found in plans.items()}
         self.classifier, self.examples = classifier, examples
         self._scores, self._model = scores, model
         self.folder, self.processes = folder, processes
@@ -87,7 +93,7 @@ class Run:
         port = Port(self.search, self.plain)
         settings, pair = self.settings, not isinstance(self.examples[0].text, str)
         attacks = {
-            name: build(attack, port, swaps=settings.swaps, protected=self.protected)
+            name: build(attack, port, given=settings.given, protected=self.protected)
             for name, attack in self.attacks.items()
         }
         for name, attack in attacks.items():
@@ -95,8 +101,7 @@ class Run:
             if problem is not None:
                 raise DataError(
                     f"the attack {name!r} fails on a sentence that needs nothing special: "
-                    f"{problem}. It lacks a model or data that it downloads when it is used; "
-                    "without a network, use a2t, deepwordbug or pruthi"
+                    f"{problem}. What recipes need is said by: robust-nlp doctor"
                 )
         steady = None if self.search.redraw is not None else self._stochastic()
         rows: dict[str, list[AttackRow]] = {}
@@ -134,11 +139,14 @@ class Run:
     def _stage(self, name: str, attack: Any, search: Search) -> Stage:
         settings = self.settings
         noisy = search.redraw is not None
+        known, stand_ins = attack_name(self.attacks[name]), {}
+        if self.plans[name].stand_ins:
+            stand_ins = {"stand_ins": contents(self.plans[name], settings.given)}
         what = identity(
             version=VERSION,
             attack=attack_text(self.attacks[name], attack),
             textattack=textattack_version(),
-            swaps=load_swaps(settings.swaps).fingerprint if name == "a2t" else None,  # type: ignore[arg-type]
+            swaps=load_swaps(settings.swaps).fingerprint if known == "a2t" else None,  # type: ignore[arg-type]
             model=self._model,
             scores=self._scores,
             protected=self.protected,
@@ -148,6 +156,7 @@ class Run:
             max_seconds=settings.max_seconds,
             votes=(settings.search_votes, settings.redraw, settings.judge_votes) if noisy else None,
             judge=(settings.judgements, settings.alpha) if noisy else None,
+            **stand_ins,
         )
         return Stage(
             name=name,

@@ -288,7 +288,7 @@ def rehearse(attack: Any, plain: Any, *, pair: bool) -> str | None:
         What went wrong, or `None`.
     """
     flat = _Flat()
-    port = Port(Search(scorer=flat, judge=flat, max_forwards=REHEARSED), plain)
+    port = _Rehearsal(Search(scorer=flat, judge=flat, max_forwards=REHEARSED), plain)
     sentence = "This film is not a bad story , and the new cast was good in all of it ."
     try:
         with own_randomness(0):
@@ -298,6 +298,15 @@ def rehearse(attack: Any, plain: Any, *, pair: bool) -> str | None:
     except OverBudget:
         return None
     return found.error or None
+
+
+class _Rehearsal(Port):
+    """A port that also stops a search that asks for the same texts again and again."""
+
+    def __call__(self, texts: Sequence[Text]) -> torch.Tensor:
+        if self.tally.queries > REHEARSED:
+            raise OverBudget
+        return super().__call__(texts)
 
 
 class _Flat:

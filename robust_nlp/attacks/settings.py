@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
+from robust_nlp.attacks.needs import Given, When
 from robust_nlp.errors import did_you_mean
 from robust_nlp.scoring.settings import Reading
 from robust_nlp.swaps import SwapSetting
@@ -20,6 +22,7 @@ NAMES: dict[str, str] = {
     "bert-attack": "BERTAttackLi2020",
     "pruthi": "Pruthi2019",
     "leap": "LEAP2023",
+    "bad-characters": "BadCharacters2021",
     "iga": "IGAWang2019",
     "kuleshov": "Kuleshov2017",
     "fast-genetic": "FasterGeneticAlgorithmJia2019",
@@ -43,7 +46,13 @@ class AttackRecipe:
             "a2t" is put together from `swaps` and NLTK's tagger, without a sentence encoder.
         split: Split that is attacked.
         limit: Texts at most, from the start; `None` takes all.
-        swaps: For "a2t", which words may replace which; see `robust_nlp.swaps.AllowedSwaps`.
+        swaps: For "a2t", which words may replace which; see `robust_nlp.swaps.AllowedSwaps`. With
+            `stand_ins`, also the table of neighbours in place of word vectors.
+        stand_ins: "missing" lets other things stand in for tables and models that a recipe cannot
+            have (`robust-nlp doctor` says which), and its results then carry another name, such as
+            "textfooler[neighbours-8, minilm]"; "never" refuses the recipe.
+        masked_lm: Folder of a masked language model, in place of those of "bae", "bert-attack" and
+            "clare", in whose names it then stands; `None` takes their own.
         survivors_only: Whether an attack gets only the examples on which cheaper ones failed. The
             worst case over the attacks is the same, and costs less.
         max_forwards: Forwards of the base classifier per example and attack at most, those of the
@@ -70,6 +79,8 @@ class AttackRecipe:
     split: str = "test"
     limit: int | None = 200
     swaps: SwapSetting | None = field(default=None, hash=False)
+    stand_ins: When = "never"
+    masked_lm: str | None = None
     survivors_only: bool = True
     max_forwards: int | None = None
     max_seconds: float | None = 600.0
@@ -96,12 +107,23 @@ class AttackRecipe:
             )
         if len(set(self.attacks)) < len(self.attacks):
             raise ValueError(f"each attack goes once; got {', '.join(self.attacks)}")
-        if ("a2t" in self.attacks) != (self.swaps is not None):
+        if self.stand_ins not in get_args(When):
             raise ValueError(
-                'swaps, such as a neighbour file, belong to the attack "a2t" and only to it; got '
-                f"attacks={list(self.attacks)} and swaps={self.swaps!r:.40}"
+                f"stand_ins must be {' or '.join(get_args(When))}; got {self.stand_ins!r}"
+            )
+        a2t, swaps = "a2t" in self.attacks, self.swaps is not None
+        if (a2t and not swaps) or (swaps and not a2t and self.stand_ins == "never"):
+            raise ValueError(
+                'swaps, such as a neighbour file, belong to the attack "a2t" and, with stand_ins: '
+                f"missing, to others; got attacks={list(self.attacks)} and "
+                f"swaps={self.swaps!r:.40}"
             )
         check_limits(self)
+
+    @property
+    def given(self) -> Given:
+        """What recipes may work with."""
+        return Given(stand_ins=self.stand_ins, swaps=self.swaps, masked_lm=self.masked_lm)
 
 
 def check_limits(settings: AttackRecipe) -> None:

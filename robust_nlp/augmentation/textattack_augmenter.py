@@ -10,8 +10,6 @@ import numpy as np
 
 from robust_nlp.augmentation.base import Augmenter, check_rate
 from robust_nlp.augmentation.textattack_import import (
-    need_flair,
-    need_nltk,
     neighbours,
     own_randomness,
     textattack,
@@ -103,10 +101,12 @@ class _InOrder:
 @lru_cache(maxsize=16)
 def _load(settings: TextAttackAugmenter) -> list[Any]:
     """Build the augmenters of TextAttack, of which each copy uses one."""
+    from robust_nlp.attacks.plans import require  # which imports what imports this module
+
     package = textattack("augmentation")
     options = {"pct_words_to_swap": settings.rate, "transformations_per_example": 1}
     if settings.name in ("wordnet", "eda"):
-        need_nltk("corpora/wordnet")
+        require(f"the augmenter {settings.name!r}", "wordnet")
     with own_randomness(0):
         if settings.name == "embedding":
             assert settings.swaps is not None
@@ -128,7 +128,7 @@ def _load(settings: TextAttackAugmenter) -> list[Any]:
             ]
         else:
             if settings.name == "checklist":
-                need_flair("ner")
+                require("the augmenter 'checklist'", "flair-ner")
             names = {
                 "wordnet": "WordNetAugmenter",
                 "charswap": "CharSwapAugmenter",

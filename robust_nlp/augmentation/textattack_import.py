@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module, metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from robust_nlp.errors import DataError, MissingExtraError
+from robust_nlp.errors import DataError, MissingExtraError, RobustNLPWarning
+from robust_nlp.home import nltk_place, serve_own_stop_words
 from robust_nlp.swaps import AllowedSwaps
 
 #: Environment variables that TextAttack sets when it is imported.
@@ -27,8 +29,13 @@ _ITS_VARIABLES = (
 )
 
 _STOP_WORDS = (
-    "TextAttack needs the stop words of NLTK. Get them with: python -m nltk.downloader stopwords, "
-    "or set NLTK_DATA to a folder that holds corpora/stopwords"
+    "TextAttack needs the stop words of NLTK. Get them with: robust-nlp resources install "
+    "stopwords, or set NLTK_DATA to a folder that holds corpora/stopwords"
+)
+
+_OWN_STOP_WORDS = (
+    "NLTK has no stop words, so that a list of our own stands in for them, which results are named "
+    "after. Get NLTK's with: robust-nlp resources install stopwords"
 )
 
 
@@ -37,7 +44,11 @@ def textattack(part: str = "") -> Any:
 
     Raises:
         MissingExtraError: If TextAttack is not installed, or not with what it needs.
-        DataError: If NLTK lacks the stop words that TextAttack reads when it is imported.
+        DataError: If there are no stop words, which TextAttack reads when it is imported, and
+            none can be written.
+
+    Warns:
+        RobustNLPWarning: The first time, if a stop-word list of our own stands in for NLTK's.
     """
     _import()
     return import_module(f"textattack.{part}" if part else "textattack")
@@ -61,8 +72,14 @@ def textattack_version() -> str:
 def _import() -> None:
     textattack_version()
     before = {name: os.environ.get(name) for name in _ITS_VARIABLES}
+    if nltk_place("corpora/stopwords") is None:
+        try:
+            serve_own_stop_words()
+        except OSError as error:
+            raise DataError(f"{_STOP_WORDS} ({error})") from error
+        warnings.warn(_OWN_STOP_WORDS, RobustNLPWarning, stacklevel=3)
     try:
-        with own_randomness(0):  # imported modules draw numbers too
+        with own_randomness(0), _without_downloads():  # imported modules draw numbers too
             import_module("textattack")
     except LookupError as error:
         raise DataError(_STOP_WORDS) from error
@@ -78,6 +95,22 @@ def _import() -> None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _without_downloads() -> Iterator[None]:
+    """Keep TextAttack from the downloads of its first import, and let it make them another time."""
+    cache_folder = os.environ.get("TA_CACHE_DIR") or Path.home() / ".cache" / "textattack"
+    done = Path(cache_folder, "post_install_check_3")
+    ours = not done.exists()
+    if ours:
+        done.parent.mkdir(parents=True, exist_ok=True)
+        done.touch()
+    try:
+        yield
+    finally:
+        if ours:
+            done.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -110,50 +143,18 @@ def own_randomness(seed: int) -> Iterator[None]:
             logger.disabled = disabled
 
 
-def need_nltk(*resources: str) -> None:
-    """Raise DataError unless NLTK finds resources such as "corpora/wordnet"."""
-    data = import_module("nltk.data")
-    for resource in resources:
-        try:
-            data.find(resource)
-        except (LookupError, OSError):
-            try:
-                data.find(f"{resource}.zip")
-            except (LookupError, OSError) as error:
-                name = resource.rpartition("/")[2]
-                raise DataError(
-                    f"NLTK does not find {resource}. Get it with: python -m nltk.downloader "
-                    f"{name}, or set NLTK_DATA to a folder that holds {resource}"
-                ) from error
-
-
-def need_flair(name: str) -> None:
-    """Raise DataError unless TextAttack can load a tagger of flair, which it does late.
-
-    Args:
-        name: Name of the tagger, such as "ner".
-    """
-    sentence = textattack("shared.attacked_text").Sentence("a")
-    try:
-        textattack("shared.utils").flair_tag(sentence, name)
-    except Exception as error:  # whatever a download can end in
-        raise DataError(
-            f"TextAttack cannot load flair's model {name!r}: {error}. With a network, get it with: "
-            f"python -c \"from flair.models import SequenceTagger; SequenceTagger.load('{name}')\""
-        ) from error
-
-
 def neighbours(swaps: AllowedSwaps) -> Any:
     """Return allowed swaps in the form of TextAttack's word embeddings.
 
-    It knows which words are near, and in which order, but no vectors: constraints on distances or
-    similarities of words cannot be used with it.
+    A transformation finds the allowed swaps of a word, the nearest first. A constraint on the
+    distance or the similarity of two words, whatever its bound, holds if the second may replace
+    the first, or if they are equal.
+
+    Departs: The swaps say nothing of distances, so that one bound is like another.
     """
 
     class Neighbours(textattack("shared").AbstractWordEmbedding):  # type: ignore[misc]
         def word2index(self, word: str) -> str:
-            if not swaps.of(word):
-                raise KeyError(word)
             return word
 
         def index2word(self, index: str) -> str:
@@ -165,9 +166,13 @@ def neighbours(swaps: AllowedSwaps) -> Any:
         def __getitem__(self, index: Any) -> None:
             return None
 
-        def get_mse_dist(self, a: Any, b: Any) -> float:
-            raise NotImplementedError("allowed swaps have an order, but no distances")
+        def get_mse_dist(self, a: str, b: str) -> float:
+            return 0.0 if self._allowed(a, b) else float("inf")
 
-        get_cos_sim = get_mse_dist
+        def get_cos_sim(self, a: str, b: str) -> float:
+            return 1.0 if self._allowed(a, b) else -1.0
+
+        def _allowed(self, a: str, b: str) -> bool:
+            return a == b or b in swaps.of(a)
 
     return Neighbours()
