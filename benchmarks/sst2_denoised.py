@@ -227,6 +227,7 @@ def table() -> None:
                         if any(row["selection"])
                     )
                     / max(1, sum(any(row["selection"]) for row in rows)),
+                    "same_answer": same_answer([c.predicted for c in certificates]),
                     "abstained": sum(c.abstains for c in certificates) / len(rows),
                     "votes_asked": asked,
                     "classifier_calls": classified * (1 if denoiser is None else denoiser.fills),
@@ -242,6 +243,12 @@ def table() -> None:
     typer.echo(RESULTS.read_text())
 
 
+def same_answer(answers: list[int | None]) -> float:
+    """Return the share of the most frequent class among the answers."""
+    given = Counter(answer for answer in answers if answer is not None)
+    return max(given.values(), default=0) / max(1, given.total())
+
+
 def markdown(
     entries: list[dict[str, Any]], versions: dict[str, str], words_found: list[dict[str, Any]]
 ) -> str:
@@ -255,16 +262,17 @@ def markdown(
         "at most the precision of 1,000 votes; seed 0. A text counts at radius r if it is",
         "classified correctly and certified that far; abstentions count as wrong.",
         "",
-        "`one vote`: share of right answers among single noisy texts (the selection votes).",
+        "`one vote`: share of right answers among single noisy texts (the selection votes); `same "
+        "answer`: share of the more frequent class among the answers (half of the texts have it).",
         "",
         "| mechanism | classifier + denoiser | attacker | "
         + " | ".join(f"r={r}" for r in RADII)
-        + " | abstain | one vote |",
-        "|---|---|---|" + "--:|" * (len(RADII) + 2),
+        + " | abstain | one vote | same answer |",
+        "|---|---|---|" + "--:|" * (len(RADII) + 3),
     ]
     for entry in entries:
         cells = [f"{100 * share:.1f}" for share in entry["certified_accuracy"].values()]
-        cells += [f"{100 * entry[what]:.1f}" for what in ("abstained", "one_vote")]
+        cells += [f"{100 * entry[what]:.1f}" for what in ("abstained", "one_vote", "same_answer")]
         names = (entry["mechanism"], entry["variant"], entry["attacker"])
         lines.append("| " + " | ".join((*names, *cells)) + " |")
     lines += [

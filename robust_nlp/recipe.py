@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from robust_nlp.attacks.settings import AttackRecipe
 from robust_nlp.augmentation.settings import Adversarial, Environments, augmenter_from
 from robust_nlp.certification.plan import SamplingPlan, SequentialPlan
+from robust_nlp.compare.settings import CompareRecipe
 from robust_nlp.denoising.settings import AnyDenoiserSettings
 from robust_nlp.errors import RecipeError
 from robust_nlp.mechanisms import AnyMechanism
@@ -330,6 +331,7 @@ class Recipe:
         study: Variants of the training that `robust-nlp domains` compares; `None` for none.
         score: Robustness scores under perturbations; `None` takes the defaults.
         attack: Attacks by recipes of TextAttack; `None` takes the defaults.
+        compare: Methods that `robust-nlp compare` compares; `None` for none.
 
     Raises:
         ValueError: If the settings do not fit together.
@@ -348,6 +350,7 @@ class Recipe:
     study: StudyRecipe | None = None
     score: ScoreRecipe | None = None
     attack: AttackRecipe | None = None
+    compare: CompareRecipe | None = None
 
     def __post_init__(self) -> None:
         if self.schema != SCHEMA:
@@ -371,13 +374,11 @@ class Recipe:
             )
         if train.select != "accuracy" and self.data.domain is None:
             raise ValueError(f"train.select={train.select} needs domains: set data.domain")
-        possible = self.mechanism.certifies
         if self.certify.attackers:
             for name in self.certify.attackers:
                 self.mechanism.check_attacker(parse_attacker(name))
         else:
-            names = tuple(n for n in self.mechanism.shown if parse_attacker(n) <= possible)
-            certify = dataclasses.replace(self.certify, attackers=names)
+            certify = dataclasses.replace(self.certify, attackers=_shown(self.mechanism))
             object.__setattr__(self, "certify", certify)
         if self.study is not None:
             if self.data.domain is None or self.denoiser is not None:
@@ -387,6 +388,9 @@ class Recipe:
                 )
             for name in self.study.variants:
                 self.variant(name)
+        if self.compare is not None:
+            for name in self.compare.methods:
+                self.method(name)
 
     def variant(self, name: str) -> Recipe:
         """Return the recipe of a variant of the study, by itself without a study.
@@ -395,13 +399,35 @@ class Recipe:
             RecipeError: If the entries of the variant do not make a recipe.
         """
         assert self.study is not None
-        values = recipe_to_dict(dataclasses.replace(self, study=None))
+        return self._replaced(self.study.variants[name], f"study.variants.{name}")
+
+    def method(self, name: str) -> Recipe:
+        """Return the recipe of a method of the comparison, by itself without a comparison.
+
+        Raises:
+            RecipeError: If the entries of the method do not make a recipe.
+        """
+        assert self.compare is not None
+        method, where = self.compare.methods[name], f"compare.methods.{name}"
+        recipe = self._replaced(method.set, where)
+        if recipe.denoiser is not None and not method.smoothed:
+            raise RecipeError(
+                f"{where}: a denoiser repairs noisy texts, and a method with smoothed: false reads "
+                "none; leave the denoiser out"
+            )
+        return recipe
+
+    def _replaced(self, entries: Mapping[str, Any], where: str) -> Recipe:
+        """Replace entries; attackers that nobody named follow the mechanism."""
+        values = recipe_to_dict(dataclasses.replace(self, study=None, compare=None))
+        if self.certify.attackers == _shown(self.mechanism):
+            values["certify"]["attackers"] = []
         try:
-            for entry, value in self.study.variants[name].items():
+            for entry, value in entries.items():
                 override(values, f"{entry}={to_yaml(value)}")
             return recipe_from_dict(values)
         except RecipeError as error:
-            raise RecipeError(f"study.variants.{name}: {error}") from error
+            raise RecipeError(f"{where}: {error}") from error
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -450,6 +476,11 @@ def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
 def recipe_to_yaml(recipe: Recipe) -> str:
     """Return a recipe as YAML that `load_recipe` reads back, all defaults filled in."""
     return to_yaml(recipe_to_dict(recipe))
+
+
+def _shown(mechanism: AnyMechanism) -> tuple[str, ...]:
+    """Return the attackers of a recipe that names none."""
+    return tuple(n for n in mechanism.shown if parse_attacker(n) <= mechanism.certifies)
 
 
 def _check_at_least_one(part: Any, *names: str) -> None:

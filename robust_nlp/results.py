@@ -26,14 +26,15 @@ SCHEMA = 1
 #: Entries of a recipe that change neither a vote nor a trained weight. A limit may grow or shrink:
 #: parts are cut where they would be cut without one, and draws belong to the text alone. Of the
 #: attackers, only the first tells sequential plans when to stop; it is compared by itself. Scores,
-#: attacks and the runs of a study compare their own settings with what they hold. The device is
-#: free in single precision only (see `_free`).
+#: attacks and the runs of a study or comparison compare their own settings with what they hold. The
+#: device is free in single precision only (see `_free`).
 FREE = (
     "name",
     "report",
     "score",
     "attack",
     "study",
+    "compare",
     "certify.limit",
     "certify.attackers",
     "certify.part_size",

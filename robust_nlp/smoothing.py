@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from robust_nlp.mechanisms import AnyMechanism
 from robust_nlp.mechanisms.base import FloatArray, TextMechanism
 from robust_nlp.threats import parse_attacker
 from robust_nlp.units import keyed_rng
+
+if TYPE_CHECKING:
+    from robust_nlp.smoothed_pipeline import SmoothedPipeline
 
 #: The file beside a checkpoint that says how it is smoothed.
 SMOOTHING_FILE = "smoothing.json"
@@ -53,8 +56,12 @@ class SmoothedClassifier:
         device: Any = None,
         dtype: str | None = None,
         batch_tokens: int = 4096,
+        denoiser: bool = True,
     ) -> SmoothedClassifier:
         """Load a classifier, and how it is smoothed if it was saved with that.
+
+        Nothing that is loaded is run as code: of a smoothed classifier on the Hub, pickles and
+        Python files are not even downloaded.
 
         Args:
             path: Folder or Hub id of a sequence classifier with its tokenizer.
@@ -67,22 +74,27 @@ class SmoothedClassifier:
             dtype: Precision of the weights: "float32", "bfloat16" or "float16"; `None` takes what
                 was saved, else "float32". Another precision is another base classifier.
             batch_tokens: Tokens in a batch; changes the speed, never a vote.
+            denoiser: Whether to load the denoiser that was saved with the classifier, if any.
 
         Raises:
-            ModelError: If the classifier cannot be loaded or no mechanism is known.
+            ModelError: If the classifier cannot be loaded, no mechanism is known, or what comes
+                from the Hub names code, has no safetensors, or reads files of yours.
         """
         from robust_nlp.huggingface import HuggingFaceClassifier
+        from robust_nlp.sharing import fetch
 
-        saved = load_smoothing(path)
+        found = fetch(path, revision=revision)
+        saved = load_smoothing(found.path, shared=found.shared)
         mechanism = mechanism or saved.get("mechanism")
         if mechanism is None:
+            looked = f" ({found.why_not})" if found.why_not else ""
             raise ModelError(
-                f"{str(path)!r} has no {SMOOTHING_FILE} that names a mechanism; pass one, "
+                f"{str(path)!r} has no {SMOOTHING_FILE} that names a mechanism{looked}; pass one, "
                 "such as mechanism=RandomizedDeletion(p_del=0.9)"
             )
-        base = HuggingFaceClassifier.from_pretrained(
-            path,
-            revision=revision,
+        base: Any = HuggingFaceClassifier.from_pretrained(
+            found.path,
+            revision=None if found.shared else revision,
             max_length=saved.get("max_length") if max_length is None else max_length,
             prefix=saved.get("prefix", "") if prefix is None else prefix,
             protected=protected or saved.get("protected", "second"),
@@ -90,28 +102,75 @@ class SmoothedClassifier:
             dtype=dtype or saved.get("dtype", "float32"),
             batch_tokens=batch_tokens,
         )
+        if denoiser and saved.get("denoiser") is not None:
+            from robust_nlp.sharing.folder import with_denoiser
+
+            base = with_denoiser(base, Path(found.path), saved["denoiser"], device=device)
         return cls(base, mechanism)
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Save model, tokenizer and `smoothing.json` as plain files.
+        """Save everything that answers and certificates depend on, as plain files.
+
+        These are the model (safetensors) and its tokenizer, `smoothing.json`, what the mechanism
+        reads from files (allowed swaps, distances, a vocabulary), the denoiser in the folder
+        `denoiser`, and a README.md if there is none. `from_pretrained` loads them on any machine.
+
+        Args:
+            folder: Where to; made if it is missing.
 
         Raises:
-            ModelError: If the base classifier is not a Hugging Face model.
+            ModelError: If base classifier or denoiser are not Hugging Face models of this package.
+            DataError: If a file of the mechanism cannot be read.
         """
-        from robust_nlp.huggingface import HuggingFaceClassifier
+        from robust_nlp.sharing.folder import save
 
-        if not isinstance(self.base, HuggingFaceClassifier):
-            raise ModelError("only smoothed Hugging Face classifiers can be saved")
-        self.base.model.save_pretrained(folder)
-        self.base.tokenizer.save_pretrained(folder)
-        save_smoothing(
-            folder,
-            self.mechanism,
-            max_length=self.base.max_length,
-            prefix=self.base.prefix,
-            protected=self.base.protected,
-            dtype=str(self.base.model.dtype).removeprefix("torch."),
+        _write(Path(folder), save(self, Path(folder)))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        commit_message: str = "Upload smoothed classifier",
+        card: str | None = None,
+    ) -> str:
+        """Upload to the Hub what `save_pretrained` saves: plain files, no pickles, no code.
+
+        Args:
+            repo_id: Such as "me/my-smoothed-classifier"; made if it is missing.
+            private: Whether a repository that is made is private; `None` takes your default.
+            token: Your token; `None` takes the one that you logged in with.
+            commit_message: Message of the commit.
+            card: The README.md, such as `robust_nlp.card.model_card(run)`; `None` keeps that of
+                the repository, or writes one that says how to use the classifier.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ModelError: If the classifier cannot be saved as plain files; nothing is uploaded then.
+        """
+        from robust_nlp.sharing import push
+
+        return push(
+            self,
+            repo_id,
+            private=private,
+            token=token,
+            commit_message=commit_message,
+            card=card,
         )
+
+    def as_pipeline(self, **settings: Any) -> SmoothedPipeline:
+        """Return an object that is called like a `text-classification` pipeline.
+
+        Args:
+            settings: See `SmoothedPipeline`.
+        """
+        from robust_nlp.smoothed_pipeline import SmoothedPipeline
+
+        return SmoothedPipeline(self, **settings)
 
     @property
     def labels(self) -> list[str]:
@@ -268,33 +327,47 @@ def save_smoothing(
     protected: Side = "second",
     dtype: str = "float32",
 ) -> None:
-    """Write beside a checkpoint how it is smoothed."""
-    from robust_nlp import __version__
-
+    """Write beside a checkpoint how it is smoothed; files of the mechanism stay where they are."""
     content = {
-        "robust_nlp": __version__,
         "mechanism": mechanism.to_dict(),
         "max_length": max_length,
         "prefix": prefix,
         "protected": protected,
         "dtype": dtype,
     }
-    path = Path(folder) / SMOOTHING_FILE
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    _write(Path(folder), content)
 
 
-def load_smoothing(folder: str | Path) -> dict[str, Any]:
+def load_smoothing(folder: str | Path, *, shared: bool = False) -> dict[str, Any]:
     """Read how a checkpoint is smoothed; empty if it does not say, or is not a local folder.
 
+    Args:
+        folder: The folder of the checkpoint.
+        shared: Whether the folder comes from somebody else, so that its mechanism must read
+            nothing but files of the folder.
+
     Raises:
-        ModelError: If the file cannot be read.
+        ModelError: If the file cannot be read, or files of the mechanism are missing or changed.
     """
+    from robust_nlp.sharing.noise import check_noise, check_self_contained, located
+
     path = Path(folder) / SMOOTHING_FILE
     if not path.is_file():
         return {}
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content["mechanism"] = mechanism_from_dict(content["mechanism"])
+        files = content.get("files", {})
+        content["mechanism"] = mechanism_from_dict(located(Path(folder), content))
+        if shared:
+            check_self_contained(content["mechanism"], files)
+        check_noise(content["mechanism"], files)
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{path} does not say how to smooth the checkpoint: {error}") from error
     return content
+
+
+def _write(folder: Path, content: dict[str, Any]) -> None:
+    from robust_nlp import __version__
+
+    text = json.dumps({"robust_nlp": __version__, **content}, indent=2)
+    (folder / SMOOTHING_FILE).write_text(text + "\n", encoding="utf-8")

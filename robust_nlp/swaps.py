@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from robust_nlp.errors import DataError, MissingExtraError
+from robust_nlp.home import search_ours
 
 #: Allowed swaps as a recipe writes them: a file, "wordnet", or word -> list of words.
 SwapSetting = str | dict[str, list[str]]
@@ -247,6 +248,7 @@ def _load_named(name: str, limit: int | None, symmetric: bool) -> AllowedSwaps:
 def _wordnet() -> dict[str, list[str]]:
     try:
         corpus = importlib.import_module("nltk.corpus").wordnet
+        search_ours()
     except ImportError as error:
         raise MissingExtraError("Swaps from WordNet need NLTK.", "wordnet") from error
     try:
@@ -254,7 +256,7 @@ def _wordnet() -> dict[str, list[str]]:
         return {word: _sense_mates(corpus.synsets(word), word) for word in sorted(words)}
     except (LookupError, OSError) as error:
         raise DataError(
-            "NLTK does not find WordNet. Get it with: python -m nltk.downloader wordnet, or set "
+            "NLTK does not find WordNet. Get it with: robust-nlp resources install wordnet, or set "
             "NLTK_DATA to a folder that holds corpora/wordnet"
         ) from error
 

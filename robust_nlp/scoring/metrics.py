@@ -10,13 +10,19 @@ does not say otherwise. Ends of intervals at 95 % are called `..._low` and `..._
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
 import evaluate  # type: ignore[import-untyped]
 import numpy as np
 
+from robust_nlp.errors import DataError
 from robust_nlp.scoring.estimates import Estimate, difference, mean
+
+if TYPE_CHECKING:
+    from robust_nlp.base_classifier import Text
+    from robust_nlp.certification import SamplingPlan
+    from robust_nlp.smoothing import SmoothedClassifier
 
 _INT = datasets.Value("int64")
 
@@ -72,7 +78,7 @@ class CertifiedAccuracy(_Metric):
     """Share of texts whose answer is right and certified at least up to a radius.
 
     `certified_radii` are the radii of the certificates, `None` where the classifier abstains.
-    `radii`, an argument of `compute`, are those of interest.
+    `radii`, an argument of `compute`, are those of interest, in whole edits from 0.
 
     Returns `certified_accuracy_at_<radius>` for each, with intervals.
     """
@@ -89,6 +95,8 @@ class CertifiedAccuracy(_Metric):
     ) -> dict[str, float]:
         right = _right(predictions, references)
         found: dict[str, float] = {}
+        if any(not isinstance(radius, int) or radius < 0 for radius in radii):
+            raise ValueError(f"radii are whole numbers from 0; got {list(radii)}")
         for radius in radii:
             far = [each is not None and each >= radius for each in certified_radii]
             found |= _named(f"certified_accuracy_at_{radius}", mean(right * np.array(far)))
@@ -146,7 +154,8 @@ class AttackSuccessRate(_Metric):
 class WorstGroupAccuracy(_Metric):
     """Accuracy in the group of texts where it is lowest, such as a domain or a class.
 
-    `groups` is the name of the group of each text.
+    `groups` is the name of the group of each text; texts with "" are of no group, and count in
+    `accuracy` alone.
 
     Returns `worst_group_accuracy` with an interval, `worst_group`, `average_group_accuracy` (the
     mean over groups) and `accuracy` (of all texts). The interval is that of the one group: that
@@ -163,7 +172,10 @@ class WorstGroupAccuracy(_Metric):
         groups: Sequence[str],
     ) -> dict[str, float | str]:
         right, member = _right(predictions, references), np.array(list(groups))
-        each = {name: mean(right[member == name]) for name in sorted(set(groups))}
+        names = sorted(set(groups) - {""})
+        if not names:
+            raise DataError("the worst group needs one text at least with the name of its group")
+        each = {name: mean(right[member == name]) for name in names}
         worst = min(each, key=lambda name: each[name].value)
         return {
             **_named("worst_group_accuracy", each[worst]),
@@ -179,26 +191,59 @@ def for_trainer(metric: evaluate.Metric, **columns: Any) -> Callable[[Any], dict
     Args:
         metric: The metric.
         columns: What it needs besides predictions and references, in the order of the evaluation
-            texts, such as `groups=...` or `clean_predictions=...`.
+            texts, such as `groups=...` or `clean_predictions=...`. What changes as the model
+            learns is given as a function without arguments, which is called at each evaluation,
+            such as `certified_radii=lambda: [...]`. `predictions` may be given in this way, too.
 
     Returns:
         From `EvalPrediction` to numbers; what is no number, such as a name, is left out.
     """
 
     def compute_metrics(prediction: Any) -> dict[str, float]:
-        logits = prediction.predictions
-        logits = logits[0] if isinstance(logits, tuple) else logits
-        found = metric.compute(
-            predictions=np.argmax(logits, axis=-1).tolist(),
-            references=np.asarray(prediction.label_ids).tolist(),
-            **{name: list(column) for name, column in columns.items()},
-        )
+        given = {name: list(col() if callable(col) else col) for name, col in columns.items()}
+        if "predictions" not in given:
+            logits = prediction.predictions
+            logits = logits[0] if isinstance(logits, tuple) else logits
+            given["predictions"] = np.argmax(logits, axis=-1).tolist()
+        found = metric.compute(references=np.asarray(prediction.label_ids).tolist(), **given)
         return {name: value for name, value in found.items() if isinstance(value, float)}
 
     return compute_metrics
 
 
+def certified_for_trainer(
+    smoothed: SmoothedClassifier, texts: Sequence[Text], plan: SamplingPlan, *, seed: int = 0
+) -> Callable[[Any], dict[str, float]]:
+    """Return a function for `Trainer(compute_metrics=...)` that certifies at each evaluation.
+
+    It returns what `CertifiedAccuracy` does, of radii 0, 1, 2 and 4, and `abstention_rate`, of the
+    smoothed classifier around the model as it is then. Whoever picks a checkpoint by these numbers
+    certifies it anew afterwards, with another seed and other texts.
+
+    Args:
+        smoothed: The smoothed classifier, whose base classifier holds the trainer's model.
+        texts: The evaluation texts, in their order.
+        plan: How many votes, at which alpha.
+        seed: Seed of the noise.
+    """
+
+    def compute_metrics(prediction: Any) -> dict[str, float]:
+        certificates = smoothed.certify(texts, plan, seed=seed)
+        predictions = [each.predicted for each in certificates]
+        found: dict[str, float] = CertifiedAccuracy().compute(
+            predictions=predictions,
+            references=np.asarray(prediction.label_ids).tolist(),
+            certified_radii=[each.radius for each in certificates],
+            radii=(0, 1, 2, 4),
+        )
+        return {**found, "abstention_rate": float(np.mean([each is None for each in predictions]))}
+
+    return compute_metrics
+
+
 def _right(predictions: Sequence[int | None], references: Sequence[int]) -> Any:
+    if not references:
+        raise DataError("a metric needs one text at least; got none")
     pairs = zip(predictions, references, strict=True)
     return np.array([float(answer is not None and answer == label) for answer, label in pairs])
 
