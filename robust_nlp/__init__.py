@@ -42,6 +42,7 @@ _LATER = {
     "FishrTrainer": "robust_nlp.fishr.trainer",
     "HuggingFaceClassifier": "robust_nlp.huggingface",
     "MaskedLMDenoiser": "robust_nlp.denoising",
+    "SmoothedPipeline": "robust_nlp.smoothed_pipeline",
     "WeightAveraging": "robust_nlp.training.averaging",
     "fishr_penalty": "robust_nlp.fishr.penalty",
 }
@@ -73,6 +74,7 @@ __all__ = [
     "SamplingPlan",
     "SequentialPlan",
     "SmoothedClassifier",
+    "SmoothedPipeline",
     "SynonymSmoothing",
     "TextMechanism",
     "ThreatModel",

@@ -264,6 +264,7 @@ def load_classifier(recipe: Recipe, run: RunDirectory, *, device: str) -> Smooth
         device=device,
         dtype=recipe.model.dtype,
         batch_tokens=recipe.model.batch_tokens,
+        denoiser=False,  # which the recipe decides about
     )
     if recipe.denoiser is None:
         return smoothed

@@ -35,6 +35,7 @@ _LATER = {
     "RobustnessScore": "robust_nlp.scoring.metrics",
     "RobustnessScores": "robust_nlp.scoring.tables",
     "WorstGroupAccuracy": "robust_nlp.scoring.metrics",
+    "certified_for_trainer": "robust_nlp.scoring.metrics",
     "for_trainer": "robust_nlp.scoring.metrics",
     "score": "robust_nlp.scoring.rows",
 }
@@ -56,6 +57,7 @@ __all__ = [
     "SwapNeighbours",
     "Typos",
     "WorstGroupAccuracy",
+    "certified_for_trainer",
     "for_trainer",
     "score",
 ]
