@@ -1,0 +1,1 @@
+"""Comparisons: many methods on one recipe's data, measured alike, with what each of them costs."""

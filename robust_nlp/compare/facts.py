@@ -1,0 +1,306 @@
+"""The facts of a comparison, as plain values: what compare.json holds, and tables show."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from robust_nlp.attacks.report import AttackReport, accuracies
+from robust_nlp.compare.costs import cost_facts
+from robust_nlp.compare.front import Point, dominating, pareto_front
+from robust_nlp.compare.methods import comparison_of
+from robust_nlp.compare.results import Comparison, MethodResults
+from robust_nlp.recipe import recipe_to_dict
+from robust_nlp.reporting.accuracy import table_radii
+from robust_nlp.scoring.estimates import difference, mean
+from robust_nlp.scoring.perturbations import DeleteWords
+from robust_nlp.scoring.tables import compare
+
+#: Version of the layout of compare.json.
+SCHEMA = 1
+
+#: Adversarial texts of each method that are quoted.
+QUOTED = 5
+
+#: What of a run's own report stands in compare.json.
+OF_REPORT = (
+    "unit",
+    "alpha",
+    "summary",
+    "counts",
+    "lengths",
+    "classes",
+    "most_stable",
+    "most_fragile",
+    "methods",
+)
+
+
+def comparison_facts(found: Comparison) -> dict[str, Any]:
+    """Return everything that the report of a comparison says, ready for JSON."""
+    recipe, comparison = found.recipe, comparison_of(found.recipe)
+    baseline = next(m for m in found.methods if m.name == comparison.baseline)
+    methods = [method_facts(found, method, baseline) for method in found.methods]
+    return {
+        "schema": SCHEMA,
+        "name": recipe.name,
+        "baseline": comparison.baseline,
+        "texts": dict(found.sizes.texts),
+        "data": {
+            "split": found.split.name,
+            "rows": len(found.split),
+            "description": found.split.description,
+            "content_hash": found.split.content_hash,
+        },
+        "sizes": found.sizes.to_dict(),
+        "processes": found.processes,
+        "left_out": dict(found.left_out),
+        "threats": threats(methods),
+        "radii": radii(recipe.report.radii, methods),
+        "perturbations": perturbations(methods),
+        "methods": methods,
+        "fronts": fronts(recipe.report.radii, methods),
+        "seed": recipe.seed,
+        "plan": recipe_to_dict(recipe)["certify"]["plan"],
+        "recipe": recipe_to_dict(recipe),
+    }
+
+
+def method_facts(found: Comparison, method: MethodResults, baseline: MethodResults) -> Any:
+    """Return what is known of a method, and how it differs from the baseline, text by text."""
+    run, scores = method.run, method.scores
+    comparison = comparison_of(found.recipe)
+    quoted = found.recipe.report.texts
+    domains = _domains(found, method)
+    report = None if method.report is None else method.report.to_dict(found.recipe.report.radii)
+    return {
+        "method": method.name,
+        "changes": dict(run.method.set),
+        "smoothed": run.method.smoothed,
+        "model_of": run.method.model_of,
+        "start_from": run.method.start_from,
+        "noise": run.recipe.mechanism.to_dict() if run.method.smoothed else None,
+        "denoised": run.recipe.denoiser is not None,
+        "folder": method.name,
+        "missing": dict(method.missing),
+        "clean_accuracy": None if scores is None else _only(scores["clean"])["accuracy"],
+        "abstained": None if scores is None else _only(scores["clean"])["abstained"],
+        "domains": domains,
+        "worst_domain": min(
+            domains, key=lambda each: (each["accuracy"]["value"], each["domain"]), default=None
+        ),
+        "scores": [] if scores is None else scores["scores"],
+        "certified": None if report is None else certified(report),
+        "report": None if report is None else {name: report[name] for name in OF_REPORT},
+        "attacks": None if method.attacked is None else attacks(method, quoted=quoted),
+        "cost": cost_facts(comparison, found.methods, method),
+        "against_baseline": None if method is baseline else against(method, baseline),
+    }
+
+
+def threat_name(attacker: str, *, unit: str, allowed_only: bool) -> str:
+    """Name what a certificate is against: certificates with equal names may be compared."""
+    name = attacker if unit == "word" else f"{attacker} of {unit}s"
+    return f"{name} by allowed words" if allowed_only else name
+
+
+def certified(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the curves of certified accuracy of a report, by what they are against.
+
+    Args:
+        report: See `RobustnessReport.to_dict`.
+    """
+    return {
+        threat_name(a["attacker"], unit=report["unit"], allowed_only=a["allowed_only"]): a
+        for a in report["attackers"]
+    }
+
+
+def certified_at(curve: Mapping[str, Any], radius: int) -> float:
+    """Return the certified accuracy at a radius; beyond the largest it is 0."""
+    return next((p["share"] for p in curve["curve"] if p["radius"] == radius), 0.0)
+
+
+def attacks(method: MethodResults, *, quoted: bool) -> dict[str, Any]:
+    """Return the accuracy of a method under each attack and under the worst of them.
+
+    Where an attack was tried only on the texts that cheaper ones left, texts that these broke count
+    as broken.
+    """
+    report, facts = method.attacked, method.attacks
+    assert report is not None
+    assert facts is not None
+    # An attack that found nothing left to try has no rows.
+    names, cumulative = list(facts["attacks"]), facts["settings"]["survivors_only"]
+    under = {}
+    for k, name in enumerate(names):
+        tried = names[: k + 1] if cumulative else [name]
+        part = AttackReport(rows={n: report.rows.get(n, []) for n in tried}, findings=[])
+        under[name] = accuracies(part.worst())["robust_accuracy"]
+    worst = facts["worst_case"]
+    return {
+        "worst_case": worst["robust_accuracy"],
+        "lenient": worst["robust_accuracy_lenient"],
+        "strict": worst["robust_accuracy_strict"],
+        "clean_accuracy": worst["clean_accuracy"],
+        "success_rate": worst["attack_success_rate"],
+        "cumulative": cumulative,
+        "under": under,
+        "efforts": facts["attacks"],
+        "findings": facts["findings"],
+        "certificates": facts["certificates"],
+        "examples": _examples(report, facts["labels"]) if quoted else [],
+    }
+
+
+def threats(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what there are certificates against, in the order of the methods."""
+    return list(dict.fromkeys(name for m in methods for name in m["certified"] or {}))
+
+
+def radii(
+    chosen: Sequence[int] | None, methods: Sequence[Mapping[str, Any]]
+) -> dict[str, list[int]]:
+    """Return the radii of the table of each threat: those of the recipe, or up to the largest."""
+    found = {}
+    for threat in threats(methods):
+        curves = [m["certified"][threat] for m in methods if threat in (m["certified"] or {})]
+        largest = max(curve["largest_radius"] or 0 for curve in curves)
+        found[threat] = table_radii(largest) if chosen is None else sorted(set(chosen))
+    return found
+
+
+def perturbations(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the perturbations of the scores."""
+    return list(dict.fromkeys(s["perturbation"] for m in methods for s in m["scores"]))
+
+
+def score_of(method: Mapping[str, Any], perturbation: str) -> dict[str, Any] | None:
+    """Return what is known of a method under a perturbation."""
+    return next((s for s in method["scores"] if s["perturbation"] == perturbation), None)
+
+
+def against(method: MethodResults, baseline: MethodResults) -> dict[str, Any]:
+    """Return by how much a method differs from the baseline, on the same texts, with intervals."""
+    found: dict[str, Any] = {"scores": [], "attacked": None}
+    if method.measured is not None and baseline.measured is not None:
+        found["scores"] = compare(method.measured, baseline.measured)
+    if method.attacked is not None and baseline.attacked is not None:
+        pair = (_standing(method.attacked), _standing(baseline.attacked))
+        found["attacked"] = dataclasses.asdict(difference(*pair))
+    return found
+
+
+def fronts(
+    chosen: Sequence[int] | None, methods: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the Pareto fronts of robustness against the seconds of an answer.
+
+    Robustness is the certified accuracy at the first radius of at least 1 against each threat, the
+    accuracy under the worst attack, and the mean accuracy as words are deleted. A plain classifier
+    certifies nothing. Methods that certify something else only are left out of a front.
+    """
+    radius = next((r for r in sorted(chosen or ()) if r >= 1), 1)
+    found = []
+    for threat in threats(methods):
+        values: dict[str, float | None] = {}
+        for m in methods:
+            if m["certified"] is None:
+                values[m["method"]] = None if m["smoothed"] else 0.0
+            elif threat in m["certified"]:
+                values[m["method"]] = certified_at(m["certified"][threat], radius)
+            else:
+                values[m["method"]] = None
+        found.append(_front("certified", values, methods, threat=threat, radius=radius))
+    attacked = {m["method"]: m["attacks"] and _value(m["attacks"]["worst_case"]) for m in methods}
+    found.append(_front("attacked", attacked, methods))
+    for name in perturbations(methods):
+        if name.startswith(DeleteWords.kind):
+            areas = {m["method"]: _area(score_of(m, name)) for m in methods}
+            found.append(_front("deleted", areas, methods, perturbation=name))
+    return [front for front in found if len(front["points"]) > 1]
+
+
+def _front(
+    kind: str,
+    values: Mapping[str, float | None],
+    methods: Sequence[Mapping[str, Any]],
+    *,
+    threat: str | None = None,
+    radius: int | None = None,
+    perturbation: str | None = None,
+) -> dict[str, Any]:
+    costs = {m["method"]: m["cost"]["answer"] for m in methods}
+    points = [
+        Point(method=name, robustness=value, cost=costs[name]["seconds"])
+        for name, value in values.items()
+        if value is not None and costs[name] is not None
+    ]
+    return {
+        "kind": kind,
+        "threat": threat,
+        "radius": radius,
+        "perturbation": perturbation,
+        "points": [dataclasses.asdict(point) for point in points],
+        "front": [point.method for point in pareto_front(points)],
+        "dominated": dominating(points),
+    }
+
+
+def _domains(found: Comparison, method: MethodResults) -> list[dict[str, Any]]:
+    """Return the clean accuracy in each domain, in alphabetical order."""
+    names, measured = found.split.domains, method.measured
+    if names is None or measured is None:
+        return []
+    by: dict[str, list[float]] = {}
+    for (i, _), share in zip(measured.examples, measured.clean.shares.tolist(), strict=True):
+        name = names[i]
+        if name is not None:
+            by.setdefault(name, []).append(share)
+    return [
+        {"domain": name, "texts": len(by[name]), "accuracy": dataclasses.asdict(mean(by[name]))}
+        for name in sorted(by)
+    ]
+
+
+def _examples(report: AttackReport, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the confirmed finds with the fewest changed words, one a text."""
+    won = [row for row in report.worst() if row.outcome == "success"]
+    won.sort(key=lambda row: (row.edits or 0, row.example_id))
+    return [
+        {
+            "attack": row.attack,
+            "example_id": row.example_id,
+            "label": _class(labels, row.label),
+            "text": row.text,
+            "pair": row.pair,
+            "found": row.found,
+            "found_predicted": _class(labels, row.found_predicted),
+            "edits": row.edits,
+        }
+        for row in won[:QUOTED]
+    ]
+
+
+def _standing(report: AttackReport) -> list[float]:
+    """Tell for each text whether it is answered rightly under every attack."""
+    survived = ("failed", "budget", "timeout", "error")
+    return [float(row.outcome in survived) for row in report.worst()]
+
+
+def _class(labels: Sequence[str], label: int | None) -> str | None:
+    return None if label is None else labels[label]
+
+
+def _value(estimate: Mapping[str, float] | None) -> float | None:
+    return None if estimate is None else estimate["value"]
+
+
+def _area(score: Mapping[str, Any] | None) -> float | None:
+    return None if score is None else score["area"]["value"]
+
+
+def _only(by_classifier: Mapping[str, Any]) -> Any:
+    (value,) = by_classifier.values()
+    return value

@@ -1,0 +1,246 @@
+"""Tables of a comparison: for the terminal, Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from robust_nlp.compare.facts import certified_at, perturbations, score_of
+from robust_nlp.scoring.wording import estimate
+from robust_nlp.study.tables import NOTHING, Table, percent
+
+Facts = Mapping[str, Any]
+
+#: Radii in one table.
+COLUMNS = 9
+
+#: Characters that LaTeX reads as something else.
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "≥": r"$\geq$",
+    "−": "$-$",
+    "\n": " ",
+}
+
+
+def comparison_tables(facts: Facts) -> list[Table]:
+    """Return the tables of what was measured: accuracy, deletions, certificates, attacks, cost."""
+    facts = {**facts, "methods": _measured(facts)}
+    found = [_accuracy(facts), _deletions(facts)]
+    found += [_certified(facts, threat) for threat in facts["threats"]]
+    found += [_attacks(facts), _cost(facts)]
+    return [table for table in found if len(table.header) > 1]
+
+
+def in_latex(table: Table) -> str:
+    """Write a table in LaTeX; it needs the package booktabs."""
+    rows = [table.header, *table.rows]
+    head, *body = (" & ".join(map(_latex, row)) + r" \\" for row in rows)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+def in_csv(facts: Facts) -> str:
+    """Write one row a method and one column a number, as shares and seconds, unrounded."""
+    rows = [_flat(facts, method) for method in _measured(facts)]
+    file = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def perturbation_name(perturbation: str) -> str:
+    """Say a perturbation, such as "delete words, most important"."""
+    kind, _, how = perturbation.partition("[")
+    order = how.rstrip("]").partition(" by ")[0]
+    return (f"{kind}, {order}" if order else kind).replace("_", " ")
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a time in thousandths of a second, with three digits."""
+    return f"{1000.0 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
+
+
+def _measured(facts: Facts) -> list[Facts]:
+    return [method for method in facts["methods"] if method["clean_accuracy"] is not None]
+
+
+def _accuracy(facts: Facts) -> Table:
+    domains = any(method["domains"] for method in facts["methods"])
+    attacked = any(method["attacks"] for method in facts["methods"])
+    header = ["method", "clean accuracy"]
+    header += ["worst domain"] if domains else []
+    header += ["worst attack"] if attacked else []
+    rows = []
+    for method in facts["methods"]:
+        worst = method["worst_domain"]
+        row = [method["method"], estimate(method["clean_accuracy"])]
+        if domains:
+            row.append(NOTHING if worst is None else _named(worst))
+        if attacked:
+            found = method["attacks"]
+            row.append(NOTHING if found is None else estimate(found["worst_case"]))
+        rows.append(row)
+    return Table(title=f"Accuracy in %, with 95 % intervals{_n(facts)}", header=header, rows=rows)
+
+
+def _deletions(facts: Facts) -> Table:
+    names = perturbations(facts["methods"])
+    rows = []
+    for method in facts["methods"]:
+        found = [score_of(method, name) for name in names]
+        scores = (None if score is None else score["mean_score"] for score in found)
+        rows.append([method["method"], *(estimate(score, points=True) for score in scores)])
+    return Table(
+        title="Robustness score: clean accuracy less mean accuracy as ever more of a text is "
+        "changed, in points; less is better",
+        header=["method", *(perturbation_name(name) for name in names)],
+        rows=rows,
+    )
+
+
+def _certified(facts: Facts, threat: str) -> Table:
+    radii = facts["radii"][threat][:COLUMNS]
+    rows = []
+    for method in facts["methods"]:
+        curve = (method["certified"] or {}).get(threat)
+        shares = [None if curve is None else certified_at(curve, radius) for radius in radii]
+        rows.append([method["method"], *map(percent, shares)])
+    return Table(
+        title=f"Certified accuracy in % by radius, attacker: {threat}",
+        header=["method", *(f"r = {radius}" for radius in radii)],
+        rows=rows,
+    )
+
+
+def _attacks(facts: Facts) -> Table:
+    found = [method["attacks"]["under"] for method in facts["methods"] if method["attacks"]]
+    names = list(dict.fromkeys(name for under in found for name in under))
+    rows = []
+    for method in facts["methods"]:
+        under = method["attacks"]["under"] if method["attacks"] else {}
+        rows.append([method["method"], *(estimate(under.get(name)) for name in names)])
+    return Table(
+        title="Accuracy in % under attack; a text that a cheaper attack broke counts as broken",
+        header=["method", *names],
+        rows=rows,
+    )
+
+
+def _cost(facts: Facts) -> Table:
+    rows = []
+    for method in facts["methods"]:
+        cost = method["cost"]
+        training, answer, proof = cost["training"], cost["answer"], cost["certificate"]
+        memory = cost["memory"].get("answer")
+        rows.append(
+            [
+                method["method"],
+                NOTHING if training is None else _seconds(training),
+                NOTHING if answer is None else milliseconds(answer["seconds"]),
+                NOTHING if answer is None else f"{answer['calls']:,.1f}",
+                NOTHING if proof is None else milliseconds(proof["seconds"]),
+                NOTHING if proof is None else f"{proof['calls']:,.1f}",
+                NOTHING if memory is None else f"{memory / 2**20:,.0f}",
+            ]
+        )
+    return Table(
+        title="Cost: seconds of training, milliseconds and texts that the classifier reads for an "
+        "answer and for a certificate, memory in MiB",
+        header=[
+            "method",
+            "training\ns",
+            "answer\nms",
+            "answer\ncalls",
+            "certificate\nms",
+            "certificate\ncalls",
+            "memory\nMiB",
+        ],
+        rows=rows,
+    )
+
+
+def _seconds(training: Facts) -> str:
+    return f"{'≥ ' if training['resumed'] else ''}{training['seconds']:,.1f}"
+
+
+def _named(worst: Facts) -> str:
+    return f"{estimate(worst['accuracy'])} {worst['domain']}"
+
+
+def _n(facts: Facts) -> str:
+    texts = facts["texts"]
+    said = [f"{texts[stage]:,} {word}" for stage, word in _DONE.items() if stage in texts]
+    return f" (texts: {', '.join(said)})" if said else ""
+
+
+_DONE = {"score": "scored", "certify": "certified", "attack": "attacked"}
+
+
+def _flat(facts: Facts, method: Facts) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": method["method"], "smoothed": method["smoothed"]}
+
+    def put(name: str, found: Facts | None) -> None:
+        for end in ("value", "low", "high") if found is not None else ():
+            row[name if end == "value" else f"{name}_{end}"] = found[end] if found else None
+
+    put("clean_accuracy", method["clean_accuracy"])
+    worst = method["worst_domain"]
+    if worst is not None:
+        row["worst_domain"] = worst["domain"]
+        put("worst_domain_accuracy", worst["accuracy"])
+    for score in method["scores"]:
+        put(f"score[{score['perturbation']}]", score["mean_score"])
+        put(f"area[{score['perturbation']}]", score["area"])
+    for threat, curve in (method["certified"] or {}).items():
+        for point in _points(curve, facts["radii"][threat]):
+            found = {"value": point["share"], "low": point["low"], "high": point["high"]}
+            put(f"certified[{threat}][{point['radius']}]", found)
+    if method["attacks"]:
+        put("attacked_worst", method["attacks"]["worst_case"])
+        for name, found in method["attacks"]["under"].items():
+            put(f"attacked[{name}]", found)
+    cost = method["cost"]
+    row["training_seconds"] = cost["training"] and cost["training"]["seconds"]
+    for what in ("answer", "certificate"):
+        for unit in ("seconds", "calls"):
+            row[f"{what}_{unit}"] = cost[what] and cost[what][unit]
+    for stage, size in cost["memory"].items():
+        row[f"memory_bytes_{stage}"] = size
+    return row
+
+
+def _points(curve: Facts, radii: Iterable[int]) -> list[Facts]:
+    wanted = set(radii)
+    return [point for point in curve["curve"] if point["radius"] in wanted]
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text)
