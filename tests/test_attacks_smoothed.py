@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +117,47 @@ def test_the_judge_abstains_in_doubt():
     even = SmoothedClassifier(base, RandomizedDeletion(p_del=0.5))
     judge = VotingJudge(even, 500, alpha=1e-3, seed=0)
     assert judge.judge([TEXT])[0].predicted is None
+
+
+def judge_with(counts_at, first):
+    """A judge of 60 votes that sees these counts of "yes" at its looks."""
+    judge = VotingJudge(smoothed(), 60, alpha=0.1, seed=0, first=first)
+    left = list(counts_at)
+
+    def votes(texts, plan, *, seed):
+        yes = left.pop(0)
+        looks = SimpleNamespace(looks=[(plan.n_estimation - yes, yes)])
+        return [SimpleNamespace(votes=looks)] * len(texts)
+
+    judge.smoothed.votes = votes
+    return judge
+
+
+@pytest.mark.parametrize("first", [None, 20])
+def test_verdicts_are_wrong_with_probability_alpha_at_most(first):
+    """Summed over all counts, where both classes are equally probable: naming "yes" is wrong."""
+    sizes = [60] if first is None else [20, 40]
+    wrong = 0.0
+    for counts in itertools.product(*[range(size + 1) for size in sizes]):
+        p = math.prod(binom.pmf(k, size, 0.5) for k, size in zip(counts, sizes, strict=True))
+        wrong += p * (judge_with(counts, first).judge([TEXT])[0].predicted is not None)
+    assert 0.02 < wrong <= 0.1
+
+
+def test_a_second_look_only_follows_a_doubt():
+    (sure,) = judge_with([20], 20).judge([TEXT])
+    assert (sure.predicted, sure.counts, sure.cost) == (1, (0, 20), 20)
+    (late,) = judge_with([11, 38], 20).judge([TEXT])
+    assert (late.predicted, late.counts, late.cost) == (1, (11, 49), 60)
+    judge = judge_with([20], 20)
+    assert judge.judge([TEXT, TEXT]) == judge.judge([TEXT]) * 2  # judged once
+    assert judge_with([11, 20], 20).judge([TEXT])[0].predicted is None
+
+
+def test_looks_have_draws_of_their_own():
+    one = VotingJudge(smoothed(), 500, alpha=1e-300, seed=0, first=250).judge([TEXT])[0].counts
+    half = VotingJudge(smoothed(), 250, alpha=1e-300, seed=0).judge([TEXT])[0].counts
+    assert one != tuple(2 * count for count in half)
 
 
 @pytest.mark.parametrize("questions", [1, 7])

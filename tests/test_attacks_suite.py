@@ -545,7 +545,8 @@ def test_success_needs_the_judge():
     for row in rows:
         if row.attacked:
             assert row.forwards == 16 * row.asked + row.judge_forwards
-            assert row.judge_forwards == 400 * (1 + row.flips)
+            texts = 1 + row.flips  # a first look at 160 votes, and where they leave a doubt all
+            assert row.judge_forwards in {160 * (texts - n) + 400 * n for n in range(texts + 1)}
             assert row.flips <= 4
             assert 0.0 <= row.null_flip <= 1.0
     (found,) = (f for f in report.findings if f.name == "judged")
@@ -567,7 +568,9 @@ def test_smoothed_rows_do_not_depend_on_width_or_budget():
     rows = zip(plain(one.rows["deepwordbug"]), plain(capped.rows["deepwordbug"]), strict=True)
     for before, after in rows:
         assert after.forwards <= limit
-        assert after == before if before.forwards <= limit else after.outcome == "budget"
+        assert after == before or after.outcome == "budget"
+        assert after == before or before.forwards + 400 > limit  # a verdict may take all its votes
+        assert after != before or before.forwards <= limit
     assert "budget" in outcomes(capped.rows["deepwordbug"])
 
 

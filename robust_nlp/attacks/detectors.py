@@ -122,7 +122,7 @@ def judged(rows: Sequence[AttackRow], *, votes: int, judge_votes: int) -> Findin
     Args:
         rows: Rows of all attacks.
         votes: Votes per question of the search.
-        judge_votes: Votes per verdict.
+        judge_votes: Votes per verdict at most.
     """
     tried = [row for row in rows if row.attacked]
     seen = [row for row in tried if row.flips > 0]
@@ -133,9 +133,9 @@ def judged(rows: Sequence[AttackRow], *, votes: int, judge_votes: int) -> Findin
     return Finding(
         name="judged",
         flagged=doubtful > EXHAUSTED * max(1, len(tried)),
-        words=f"The victim is randomized: the search sees {votes} votes, the judge {judge_votes} "
-        f"new ones. In {len(seen)} of {len(tried)} attacks the search found a text of another "
-        f"class; the judge confirms {won} and leaves {doubtful} in doubt. Without any edit, as "
+        words=f"The victim is randomized: the search sees {votes} votes, the judge up to "
+        f"{judge_votes} new ones. In {len(seen)} of {len(tried)} attacks the search found a text "
+        f"of another class; the judge confirms {won} and leaves {doubtful} in doubt. Without any edit, as "
         f"many questions would have shown another class in {rate:.0%} of the attacks.",
         values={
             "attacks": len(tried),

@@ -15,7 +15,7 @@ from robust_nlp.attacks.recipes import AnyAttack, attack_name, attack_text, buil
 from robust_nlp.attacks.report import AttackReport
 from robust_nlp.attacks.rows import AttackRow
 from robust_nlp.attacks.search import Example, Port, Search, rehearse
-from robust_nlp.attacks.settings import AttackRecipe
+from robust_nlp.attacks.settings import LEAST_JUDGED, AttackRecipe
 from robust_nlp.attacks.smoothed import Oracle, VotingJudge
 from robust_nlp.attacks.stage import Stage, identity
 from robust_nlp.attacks.standins import contents
@@ -81,7 +81,13 @@ class Run:
             s = self.settings
             self.search = Search(
                 scorer=Oracle(classifier, s.search_votes, seed=seed, scores=scores),
-                judge=VotingJudge(classifier, s.judge_votes, alpha=self.judge_alpha, seed=seed),
+                judge=VotingJudge(
+                    classifier,
+                    s.judge_votes,
+                    alpha=self.judge_alpha,
+                    seed=seed,
+                    first=LEAST_JUDGED * s.search_votes,
+                ),
                 redraw=s.redraw,
                 judgements=s.judgements,
                 max_forwards=s.max_forwards,
@@ -140,6 +146,7 @@ class Run:
         settings = self.settings
         noisy = search.redraw is not None
         known, stand_ins = attack_name(self.attacks[name]), {}
+        judged = (LEAST_JUDGED * settings.search_votes, settings.judge_votes)
         if self.plans[name].stand_ins:
             stand_ins = {"stand_ins": contents(self.plans[name], settings.given)}
         what = identity(
@@ -154,7 +161,7 @@ class Run:
             temperature=search.temperature,
             max_forwards=search.max_forwards,
             max_seconds=settings.max_seconds,
-            votes=(settings.search_votes, settings.redraw, settings.judge_votes) if noisy else None,
+            votes=(settings.search_votes, settings.redraw, *judged) if noisy else None,
             judge=(settings.judgements, settings.alpha) if noisy else None,
             **stand_ins,
         )

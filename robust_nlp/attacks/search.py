@@ -179,8 +179,10 @@ class Port:
         verdicts = self.tally.verdicts
         if text not in verdicts:
             self._charge(self.search.judge.cost)
-            self.tally.judged += self.search.judge.cost
             verdicts[text] = ask(self.search.judge.judge, [text])[0]
+            unspent = self.search.judge.cost - verdicts[text].cost
+            self.tally.forwards -= unspent
+            self.tally.judged += verdicts[text].cost
         return verdicts[text]
 
     def confirms(self, text: Text, wanted: int | None) -> bool:

@@ -65,6 +65,7 @@ class AttackRecipe:
         search_votes: For smoothed classifiers, noisy texts per question of the search.
         redraw: Rounds of questions after which the search draws new noise, at least 1.
         judge_votes: Hard votes of the judge per text, at least 10 times the votes of the search.
+            These ten times are enough where they leave no doubt.
         judgements: Texts per example and attack that the judge looks at, the clean one not
             counted.
         alpha: Probability that the judge confirms a wrong text in an attack on an example, in

@@ -100,28 +100,52 @@ class VotingJudge:
     """Hard votes with noise that no search has seen.
 
     With probability at most `alpha`, a verdict names a class that is not the most probable one.
+    Where there are two looks, each has half of `alpha`, and the second is taken only if the first
+    leaves a doubt. A text is judged once.
 
     Args:
         smoothed: The smoothed classifier.
-        votes: Votes per text.
+        votes: Votes per text at most.
         alpha: Failure probability of each verdict, in `(0, 1)`.
         seed: Seed of the votes; they depend on it and on the text alone.
+        first: Votes of a first look, fewer than `votes`; `None` for one look after all votes.
     """
 
     def __init__(
-        self, smoothed: SmoothedClassifier, votes: int, *, alpha: float, seed: int
+        self,
+        smoothed: SmoothedClassifier,
+        votes: int,
+        *,
+        alpha: float,
+        seed: int,
+        first: int | None = None,
     ) -> None:
-        self.smoothed, self.cost, self._alpha = smoothed, votes, alpha
-        self._seed = int(keyed_rng(seed, "judge").integers(2**63))
+        self.smoothed, self.cost = smoothed, votes
+        looks = [votes] if first is None or first >= votes else [first, votes - first]
+        self._alpha = alpha / len(looks)
+        self._looks = [
+            (int(keyed_rng(seed, "judge", look).integers(2**63)), size)
+            for look, size in enumerate(looks)
+        ]
+        self._known: dict[Text, Verdict] = {}
 
     def judge(self, texts: list[Text]) -> list[Verdict]:
         """See `Judge`."""
-        plan = FixedPlan(n_selection=1, n_estimation=self.cost, enumerate_when_cheaper=False)
-        found = []
-        for record in self.smoothed.votes(texts, plan, seed=self._seed):
-            counts = record.votes.looks[-1]
-            found.append(Verdict(confident_class(counts, alpha=self._alpha), counts))
-        return found
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        nothing = (0,) * len(self.smoothed.labels)
+        found = dict.fromkeys(new, Verdict(None, nothing))
+        for seed, votes in self._looks:
+            doubtful = [text for text, verdict in found.items() if verdict.predicted is None]
+            if not doubtful:
+                break
+            plan = FixedPlan(n_selection=1, n_estimation=votes, enumerate_when_cheaper=False)
+            records = self.smoothed.votes(doubtful, plan, seed=seed)
+            for text, record in zip(doubtful, records, strict=True):
+                seen = zip(found[text].counts, record.votes.looks[-1], strict=True)
+                counts = tuple(before + more for before, more in seen)
+                found[text] = Verdict(confident_class(counts, alpha=self._alpha), counts)
+        self._known |= found
+        return [self._known[text] for text in texts]
 
 
 def null_flip_rate(

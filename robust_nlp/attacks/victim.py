@@ -56,6 +56,11 @@ class Verdict(NamedTuple):
     predicted: int | None
     counts: tuple[int, ...] = ()
 
+    @property
+    def cost(self) -> int:
+        """Forwards of the base classifier behind it."""
+        return sum(self.counts) if self.counts else 1
+
 
 class Scorer(Protocol):
     """Answers the questions of attacks."""
@@ -71,7 +76,7 @@ class Scorer(Protocol):
 class Judge(Protocol):
     """Says which class a text has, with draws of its own."""
 
-    #: Forwards of the base classifier that a verdict costs.
+    #: Forwards of the base classifier that a verdict costs at most.
     cost: int
 
     def judge(self, texts: list[Text]) -> list[Verdict]:
