@@ -135,8 +135,8 @@ def judged(rows: Sequence[AttackRow], *, votes: int, judge_votes: int) -> Findin
         flagged=doubtful > EXHAUSTED * max(1, len(tried)),
         words=f"The victim is randomized: the search sees {votes} votes, the judge up to "
         f"{judge_votes} new ones. In {len(seen)} of {len(tried)} attacks the search found a text "
-        f"of another class; the judge confirms {won} and leaves {doubtful} in doubt. Without any edit, as "
-        f"many questions would have shown another class in {rate:.0%} of the attacks.",
+        f"of another class; the judge confirms {won} and leaves {doubtful} in doubt. Without any "
+        f"edit, as many questions would have shown another class in {rate:.0%} of the attacks.",
         values={
             "attacks": len(tried),
             "flipped_in_search": len(seen),

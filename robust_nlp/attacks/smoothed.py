@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import log_softmax, logsumexp
 
-from robust_nlp.attacks.victim import Question, ScoreType, Verdict, to_logits
+from robust_nlp.attacks.victim import Question, ScoreType, Verdict, remembered, to_logits
 from robust_nlp.augmentation.victim import evaluation
 from robust_nlp.base_classifier import CallableClassifier, Text
 from robust_nlp.certification.confidence import confident_class
@@ -49,6 +49,7 @@ class Oracle:
         #: Whether the search sees probabilities, and not votes alone.
         self.soft = isinstance(smoothed.base, HuggingFaceClassifier | CallableClassifier)
         self.score_type: ScoreType | None = scores
+        self._known: dict[Hashable, FloatArray] = {}
 
     def score(self, questions: list[Question]) -> list[FloatArray]:
         """See `Scorer`."""
@@ -63,7 +64,10 @@ class Oracle:
             classes = len(self.smoothed.labels)
             counts = [np.bincount([votes[key] for key in row], minlength=classes) for row in rows]
             return [np.log((count + 0.5) / (self.cost + 0.5 * classes)) for count in counts]
-        logits = dict(zip(keys, self._logits(keys), strict=True))
+        # Noise on embeddings is never met again.
+        plain = not any(isinstance(key, NoisyInput) for key in keys)
+        known = self._known if plain else {}
+        logits = dict(zip(keys, remembered(keys, known, self._logits), strict=True))
         return [
             self._mean(np.array([logits[key] for key in row]), question.temperature)
             for row, question in zip(rows, questions, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from itertools import islice
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from robust_nlp.errors import ModelError
 from robust_nlp.huggingface import TOLERANCE, HuggingFaceClassifier
 from robust_nlp.inputs import read
 from robust_nlp.mechanisms.base import FloatArray
+
+K = TypeVar("K", bound=Hashable)
 
 #: What a victim's classifier returns: numbers of any scale, or probabilities.
 ScoreType = Literal["logits", "probabilities"]
@@ -82,6 +84,23 @@ class Judge(Protocol):
     def judge(self, texts: list[Text]) -> list[Verdict]:
         """Return the verdict on each text."""
         ...
+
+
+def remembered(
+    keys: Sequence[K], known: dict[K, FloatArray], fresh: Callable[[list[K]], list[FloatArray]]
+) -> list[FloatArray]:
+    """Return the scores of inputs, each scored once as long as it is remembered.
+
+    Rounding differs with the batch in which an input is scored: what is equal must not be scored
+    twice, or a change without any effect would look like a small one.
+    """
+    new = [key for key in dict.fromkeys(keys) if key not in known]
+    if new:
+        known.update(zip(new, fresh(new), strict=True))
+    found = [known[key] for key in keys]
+    for key in list(islice(known, max(0, len(known) - CACHE_ENTRIES))):
+        del known[key]
+    return found
 
 
 class PlainVictim:
@@ -175,12 +194,7 @@ class PlainVictim:
         keys = self._keys(texts)
         if not remember:
             return self._fresh(keys)
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        self._known.update(zip(new, self._fresh(new), strict=True))
-        found = [self._known[key] for key in keys]
-        for key in list(islice(self._known, max(0, len(self._known) - CACHE_ENTRIES))):
-            del self._known[key]
-        return found
+        return remembered(keys, self._known, self._fresh)
 
     def gradients(self, texts: list[Text]) -> list[dict[str, Any]]:
         """Return TextAttack's gradients of each text; see `robust_nlp.augmentation.Victim`."""
