@@ -110,7 +110,8 @@ def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | Non
 
     Args:
         data: What to read.
-        split: Name of the split.
+        split: Name of the split; also some of its rows as `datasets` writes them, such as
+            "train[:8000]", "train[8000:8500]" or "train[-10%:]".
         label_names: The classes by index, as the classifier knows them; `None` takes the names
             that the data use (in the order of the data set's own list of classes, else sorted).
 
@@ -118,13 +119,14 @@ def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | Non
         DataError: If a file, split, column or value is missing or cannot be used. Rows are
             counted from 0.
     """
+    whole = split.partition("[")[0]
     if data.files is not None:
-        path = data.files[_check_split(split, data.files, "data.files")]
+        path = data.files[_check_split(whole, data.files, "data.files")]
         description, columns, classes = path, read_columns(path), None
     elif data.path is not None and data.path.startswith("embedded:"):
-        description, columns, classes = data.path, _embedded_columns(data.path, split), None
+        description, columns, classes = data.path, _embedded_columns(data.path, whole), None
     else:
-        description, columns, classes = _hub_columns(data, split)
+        description, columns, classes = _hub_columns(data, whole)
     where = f"{description} (split {split!r})"
     _check_columns(data, columns, where)
     texts = _texts(columns, data, where)
@@ -141,7 +143,7 @@ def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | Non
     domains = None
     if data.domain is not None:
         domains = [_domain(value) for value in columns[data.domain]]
-    return Split(
+    found = Split(
         name=split,
         texts=texts,
         labels=labels,
@@ -150,6 +152,24 @@ def load_split(data: DataRecipe, split: str, *, label_names: Sequence[str] | Non
         description=description,
         domains=domains,
     )
+    if split == whole:
+        return found
+    return found.rows(_slice(split, len(texts)), f"rows {split.removeprefix(whole)}")
+
+
+def _slice(split: str, size: int) -> range:
+    """Return the rows that a split such as "train[10%:]" means."""
+    import datasets
+
+    try:
+        instruction = datasets.ReadInstruction.from_spec(split)
+        (part,) = instruction.to_absolute({split.partition("[")[0]: size})
+    except (AssertionError, ValueError) as error:
+        raise DataError(
+            f"rows of a split are written like train[:8000], train[8000:8500] or train[-10%:]; got "
+            f"{split!r} of {size} rows ({error})"
+        ) from error
+    return range(part.from_, part.to)
 
 
 def _hub_columns(data: DataRecipe, split: str) -> tuple[str, Columns, list[str] | None]:

@@ -21,6 +21,10 @@ LABELS = [1, 0, 0, 1, 1]
 ROWS = [{"text": text, "label": label} for text, label in zip(TEXTS, LABELS, strict=True)]
 
 
+#: Texts of one letter each.
+LETTERS = "abcdefghij"
+
+
 def write(folder: Path, ending: str, rows=ROWS) -> str:
     """Write rows as the ending of the name says."""
     path = folder / f"test.{ending}"
@@ -130,6 +134,35 @@ def test_a_data_set_that_cannot_be_loaded_is_named():
 def test_an_unknown_column_is_refused(tmp_path, columns, message):
     with pytest.raises(DataError, match=message):
         read(write(tmp_path, "jsonl"), **columns)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [("[:3]", "abc"), ("[3:5]", "de"), ("[-20%:]", "ij"), ("[50%:]", "fghij"), ("[7:99]", "hij")],
+)
+def test_some_rows_of_a_split_are_read(tmp_path, rows, expected):
+    path = write(tmp_path, "jsonl", [{"text": c, "label": i // 5} for i, c in enumerate(LETTERS)])
+    found = read(path, split=f"test{rows}")
+    assert "".join(found.texts) == expected
+    assert found.labels == [LETTERS.index(c) // 5 for c in expected]
+    assert found.label_names == ["0", "1"]  # those of all rows
+    assert found.name == f"test{rows}"
+    assert found.description.endswith(f"rows {rows}")
+    alone = write(tmp_path, "csv", [{"text": c, "label": LETTERS.index(c) // 5} for c in expected])
+    assert read(alone, label_names=["0", "1"]).content_hash == found.content_hash
+
+
+@pytest.mark.parametrize("rows", ["[a]", "[:", "[:2]+dev", "[3]", "[:200%]"])
+def test_rows_that_mean_nothing_are_refused(tmp_path, rows):
+    with pytest.raises(DataError, match=r"written like train\[:8000\].*of 5 rows"):
+        read(write(tmp_path, "jsonl"), split=f"test{rows}")
+
+
+def test_no_rows_are_refused(tmp_path):
+    with pytest.raises(DataError, match=r"rows \[5:\] \(split 'test\[5:\]'\) has no rows"):
+        read(write(tmp_path, "jsonl"), split="test[5:]")
+    with pytest.raises(DataError, match="no split 'tets'"):
+        read(write(tmp_path, "jsonl"), split="tets[:1]")
 
 
 def test_an_unknown_split_is_refused(tmp_path):
