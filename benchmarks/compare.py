@@ -1,0 +1,96 @@
+"""Which method, at what cost: SST-2, AG News and FDU-MTL, by the recipes in recipes/compare/.
+
+    python benchmarks/compare.py run   sst2 --data DIR [--swaps FILE] [--small] [--budget 60]
+    python benchmarks/compare.py table sst2      # benchmarks/results/compare_sst2.{md,json}
+
+`run` resumes where it stopped; `--only METHOD` trains and measures one method alone. DIR holds
+{train,validation,test}.jsonl.gz (AG News: no validation); FILE allowed swaps (JSON, word -> list of
+words; .gz) for Gaussian noise, which is left out without. `--small` is what two CPU cores can do:
+texts cut to 64 tokens, few steps of training, in bfloat16. Attacks need TextAttack, and NLTK's data
+where NLTK_DATA says.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ROOT = Path(__file__).parent
+RECIPES = ROOT.parent / "recipes" / "compare"
+RUNS = Path("runs/compare")
+RESULTS = ROOT / "results"
+
+#: Splits that are files of their own.
+SPLITS = {
+    "sst2": ("train", "validation", "test"),
+    "agnews": ("train", "test"),
+    "fdu-mtl": ("train", "validation", "test"),
+}
+SMALL = [
+    "model.device=cpu",
+    "model.max_length=64",
+    "train.args.bf16=true",
+    "train.args.max_steps=240",
+    "train.args.eval_steps=80",
+    "train.args.save_steps=80",
+    "train.selection_limit=100",
+    "certify.plan.max_votes=300",
+    "attack.search_votes=16",
+    "attack.judge_votes=400",
+    "attack.check_examples=8",
+]
+DENOISER = "compare.methods.denoised.set.denoiser.train.args"
+SMALL_DENOISER = [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=480"]
+
+app = typer.Typer(add_completion=False)
+
+Name = Annotated[str, typer.Argument(help="sst2, agnews or fdu-mtl.")]
+
+
+def recipe(name: str, data: str, swaps: str | None, small: bool, extra: list[str]) -> Any:
+    from robust_nlp.recipe import load_recipe
+
+    overrides = [f"data.files.{split}={data}/{split}.jsonl.gz" for split in SPLITS[name]]
+    if swaps is not None:
+        overrides.append(f"compare.methods.gaussian.set.mechanism.swaps={swaps}")
+    if small:
+        overrides += SMALL
+        overrides += [] if name == "fdu-mtl" else SMALL_DENOISER
+    loaded = load_recipe(RECIPES / f"{name}.yaml", [*overrides, *extra])
+    assert loaded.compare is not None
+    methods = dict(loaded.compare.methods)
+    if swaps is None:
+        methods.pop("gaussian", None)
+    return replace(loaded, compare=replace(loaded.compare, methods=methods))
+
+
+@app.command()
+def run(
+    name: Name,
+    data: Annotated[str, typer.Option(help="Folder of the data set.")],
+    swaps: Annotated[str | None, typer.Option(help="Allowed swaps.")] = None,
+    small: Annotated[bool, typer.Option("--small", help="What two CPU cores can do.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Methods.")] = None,
+    budget: Annotated[float | None, typer.Option(help="Minutes for all measuring.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="Entries of the recipe.")] = None,
+) -> None:
+    """Train and measure what is missing."""
+    from robust_nlp.compare.drive import compare_methods
+
+    loaded = recipe(name, data, swaps, small, set_ or [])
+    typer.echo(compare_methods(loaded, RUNS / name, only=only or (), budget=budget))
+
+
+@app.command()
+def table(name: Name) -> None:
+    """Put the report of a comparison among the results, as it is now."""
+    for suffix in ("md", "json"):
+        shutil.copyfile(RUNS / name / f"compare.{suffix}", RESULTS / f"compare_{name}.{suffix}")
+
+
+if __name__ == "__main__":
+    app()
