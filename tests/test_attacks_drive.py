@@ -272,7 +272,6 @@ def test_the_command_attacks_and_says_where_the_tables_are(recipe, tmp_path):
 
 
 @needs_textattack
-@pytest.mark.slow
 def test_two_processes_share_the_texts_and_give_the_rows_of_one(recipe, attacked, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
