@@ -17,6 +17,7 @@ from robust_nlp.embedding_noise import NoisyInput, OpenVectors, check_embedding,
 from robust_nlp.encoding import ID, OpenUnits, UnitEncoder
 from robust_nlp.errors import ModelError
 from robust_nlp.inputs import Ids, InputBuilder, read
+from robust_nlp.loading import load_tokenizer
 from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
 from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.threats import Unit
@@ -117,11 +118,11 @@ class HuggingFaceClassifier:
         Raises:
             ModelError: If there is nothing to load, or the checkpoint has no classification head.
         """
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
         source = resolve_base(str(path))
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = load_tokenizer(source, revision)
             model, loading = AutoModelForSequenceClassification.from_pretrained(
                 source, revision=revision, dtype=getattr(torch, dtype), output_loading_info=True
             )

@@ -54,6 +54,11 @@ def class_indices(
             hint = did_you_mean(str(value), known)
             if value == -1:
                 hint = " A label of -1 often stands for a hidden one."
+            elif all(name.startswith("LABEL_") for name in known):
+                hint = (
+                    " The classifier has no names for its classes: write numbers from 0, or put "
+                    "the names into `id2label` of its config.json."
+                )
             raise DataError(
                 f"row {row} of {where}: expected one of the classes {', '.join(known)}{indices}; "
                 f"got {value!r}.{hint}"

@@ -446,6 +446,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RecipeError(f"there is no recipe {path} (looked from {Path.cwd()})") from error
+    except IsADirectoryError as error:
+        raise RecipeError(
+            f"{path} is a directory; expected the YAML file of a recipe, such as that of a run: "
+            f"{Path(path, 'recipe.yaml')}"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe {path}: {error}") from error
     values = from_yaml(text, str(path))

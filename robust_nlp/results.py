@@ -266,6 +266,10 @@ class RunDirectory:
             DataError: If there is no run.
         """
         path = self.path / "recipe.yaml"
+        if self.path.is_file():
+            raise DataError(
+                f"{self.path} is a file; expected the directory of a run, such as runs/<name>"
+            )
         if not path.is_file():
             raise DataError(f"{self.path} is not a run directory: it has no recipe.yaml")
         return load_recipe(path)

@@ -111,7 +111,7 @@ for _yaml in (_Loader, _Dumper):
 def _build(hint: Any, values: Any, path: tuple[str, ...], default: Any) -> Any:
     choices: tuple[Any, ...] = hint if isinstance(hint, tuple) else _alternatives(hint)
     if not isinstance(values, Mapping):
-        raise _error(path, f"expected a mapping; got {values!r}")
+        raise _error(path, f"expected a mapping; got {values!r}{_example(choices, values, path)}")
     values = dict(values)
     if len(choices) > 1 or _kind(choices[0]):
         cls = _choose(choices, values.pop("kind", default), path)
@@ -133,6 +133,19 @@ def _build(hint: Any, values: Any, path: tuple[str, ...], default: Any) -> Any:
         return cls(**arguments)
     except ValueError as error:
         raise _error(path, str(error)) from error
+
+
+def _example(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> str:
+    """Show what may have been meant by a single value in place of a mapping."""
+    if not isinstance(value, str) or not path:
+        return ""
+    kinds = [kind for choice in choices if (kind := _kind(choice))]
+    if kinds and value not in kinds:
+        return f". Write {path[-1]}: {{kind: ...}}, with one of {_names(kinds)}"
+    first = dataclasses.fields(choices[0])[0]
+    if kinds or first.default is dataclasses.MISSING:
+        return f". Write {path[-1]}: {{{'kind' if kinds else first.name}: {value}, ...}}"
+    return f". Its entries are {_names(f.name for f in dataclasses.fields(choices[0]))}"
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:

@@ -40,8 +40,14 @@ def read_columns(path: str | Path) -> Columns:
         raw = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
         text = raw.decode("utf-8-sig")
         return _csv_columns(raw) if suffix == ".csv" else json_lines(text, str(path))
-    except (OSError, EOFError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot read {path} as {suffix[1:]}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"cannot read {path} as {suffix[1:]}: it is not UTF-8 ({error}); save it as UTF-8"
+        ) from error
+    except (OSError, EOFError, pyarrow.ArrowException) as error:
+        hint = ". Texts with commas, quotes or line breaks stand between double quotes"
+        hint = hint if "Expected" in str(error) else ""
+        raise DataError(f"cannot read {path} as {suffix[1:]}: {error}{hint}") from error
 
 
 def json_lines(text: str, where: str) -> Columns:
@@ -74,9 +80,15 @@ def _csv_columns(raw: bytes) -> Columns:
 
     options = {
         "read_options": csv.ReadOptions(block_size=len(raw) + 1),
-        "parse_options": csv.ParseOptions(newlines_in_values=True),
+        "parse_options": csv.ParseOptions(delimiter=_delimiter(raw), newlines_in_values=True),
     }
     header = csv.open_csv(pyarrow.BufferReader(raw), **options).schema.names
     as_text = csv.ConvertOptions(column_types=dict.fromkeys(header, pyarrow.string()))
     table = csv.read_csv(pyarrow.BufferReader(raw), convert_options=as_text, **options)
     return dict(table.to_pydict())
+
+
+def _delimiter(raw: bytes) -> str:
+    """Return what stands between columns: semicolons or tabs if the first line has no comma."""
+    header = raw.partition(b"\n")[0]
+    return next((mark for mark in ",;\t" if mark.encode() in header), ",")

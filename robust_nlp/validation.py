@@ -14,6 +14,7 @@ from robust_nlp.denoising.checkpoint import check_checkpoint
 from robust_nlp.denoising.settings import MaskedLMSettings
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import ModelError, RecipeError, RobustNLPError
+from robust_nlp.loading import load_tokenizer
 from robust_nlp.pipeline import classifier_source, denoiser_source
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
@@ -28,9 +29,9 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
 
     Looked at are: tokenizer and configuration of the classifier and of the denoiser, their kinds,
     heads, masks and lengths; the splits with their columns and values; labels against the
-    classifier's head; arguments of training, where the recipe starts from a model without a head;
-    files that the mechanism reads; ceilings, dead zones, and texts with nothing to swap. Weights
-    are not loaded.
+    classifier's head, and classes that no text has; arguments of training, where the recipe starts
+    from a model without a head; files that the mechanism reads; ceilings, dead zones, and texts
+    with nothing to swap. Weights are not loaded.
 
     Args:
         recipe: The experiment.
@@ -60,6 +61,7 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
     read = attempt(recipe.mechanism.contents)
     split = attempt(lambda: load_split(recipe.data, recipe.certify.split, label_names=names))
     known = tokenizer is not None or recipe.mechanism.unit != "token"
+    findings += _unused_classes(names, split)
     if split is not None and known and read is not None:
         findings += attempt(lambda: _cautions(recipe, split, tokenizer)) or []
     return findings
@@ -77,12 +79,12 @@ def unit_lists(recipe: Recipe, texts: Sequence[Text]) -> list[list[str]]:
 
 def _load(recipe: Recipe, run: RunDirectory | None) -> tuple[Any, list[str] | None]:
     """Return the tokenizer, and the names of the classes if the model has a head for them."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     path, revision = classifier_source(recipe, run)
     source = resolve_base(path)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = load_tokenizer(source, revision)
         config = AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -95,11 +97,30 @@ def _load(recipe: Recipe, run: RunDirectory | None) -> tuple[Any, list[str] | No
     return tokenizer, None
 
 
+def _unused_classes(names: list[str] | None, split: Split | None) -> list[str]:
+    """Find classes without a text: perhaps the classifier is one for other labels."""
+    if names is None or split is None or split.labels is None:
+        return []
+    unused = [name for i, name in enumerate(names) if i not in set(split.labels)]
+    if not unused:
+        return []
+    return [
+        f"no text of {split.description} (split {split.name!r}) has the class "
+        f"{' or '.join(unused[:5])}; the classifier knows {len(names)} classes. Is it made for "
+        "these labels?"
+    ]
+
+
 def _check_training(recipe: Recipe) -> list[str] | None:
     """Check what training needs; return the names of the classes that it will learn."""
     from robust_nlp.training.arguments import training_arguments
 
     training_arguments(recipe, Path())
+    if recipe.data.label is None:
+        raise RecipeError(
+            f"{recipe.model.base!r} has no classification head and must be trained first, which "
+            "needs labels: say with data.label which column holds them"
+        )
     training = load_split(recipe.data, recipe.train.train_split)
     names = training.label_names
     load_split(recipe.data, recipe.train.validation_split, label_names=names)

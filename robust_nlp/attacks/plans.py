@@ -66,7 +66,8 @@ def check(name: str, recipe: str, given: Given) -> Plan:
         raise DataError(f"the attack {name!r} cannot run: it {NEVER[recipe]}")
     found = plan(recipe, given)
     if found.lacks:
-        raise DataError("\n".join([f"the attack {name!r} lacks", *advice(found, given)]))
+        leave = "or leave it out: attacks: [deepwordbug] needs none of this"
+        raise DataError("\n".join([f"the attack {name!r} lacks", *advice(found, given), leave]))
     return found
 
 

@@ -16,6 +16,7 @@ from robust_nlp.denoising.settings import (
 )
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import ModelError
+from robust_nlp.loading import load_tokenizer
 from robust_nlp.mechanisms.base import TextMechanism
 
 #: Which table of `transformers` names the architectures of each kind of denoiser.
@@ -57,12 +58,12 @@ def check_checkpoint(
             the tokenizer has no mask token, lengths do not fit, or a masked language model has
             nothing to fill in under the noise.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     source = resolve_base(str(path or settings.model))
     revision = None if path else settings.revision
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = load_tokenizer(source, revision)
         config = AutoConfig.from_pretrained(source, revision=revision)
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -17,6 +17,7 @@ from robust_nlp.denoising.settings import PROMPT, check_draws, check_prompt
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import ModelError
 from robust_nlp.huggingface import TOLERANCE, position_limit
+from robust_nlp.loading import load_tokenizer
 
 
 class _Asked(NamedTuple):
@@ -111,7 +112,7 @@ class _Generative:
 
         source = resolve_base(str(path))
         try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = load_tokenizer(source, revision)
             model, loading = getattr(transformers, cls.loader).from_pretrained(
                 source, revision=revision, dtype=torch.float32, output_loading_info=True
             )

@@ -12,6 +12,7 @@ import torch
 
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import ModelError
+from robust_nlp.loading import load_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,11 @@ def load_masked_lm(
     Raises:
         ModelError: If there is nothing to load, or the model has no head and none is to be made.
     """
-    from transformers import AutoModelForMaskedLM, AutoTokenizer
+    from transformers import AutoModelForMaskedLM
 
     source = resolve_base(str(path))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        tokenizer = load_tokenizer(source, revision)
         with _quiet():  # what is missing is said below
             model, loading = AutoModelForMaskedLM.from_pretrained(
                 source, revision=revision, dtype=torch.float32, output_loading_info=True

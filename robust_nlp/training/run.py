@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     set_seed,
 )
 
@@ -19,6 +18,7 @@ from robust_nlp.data import Split
 from robust_nlp.embedded import resolve_base
 from robust_nlp.errors import DataError, ModelError, RecipeError
 from robust_nlp.huggingface import HuggingFaceClassifier
+from robust_nlp.loading import load_tokenizer
 from robust_nlp.mechanisms.gaussian import GaussianEmbedding
 from robust_nlp.recipe import ModelRecipe, Recipe
 from robust_nlp.smoothing import save_smoothing
@@ -183,7 +183,7 @@ def load_for_training(
     """
     source = resolve_base(recipe.base)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=recipe.revision)
+        tokenizer = load_tokenizer(source, recipe.revision)
         model = AutoModelForSequenceClassification.from_pretrained(
             source,
             revision=recipe.revision,
