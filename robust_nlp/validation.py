@@ -31,7 +31,8 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
     heads, masks and lengths; the splits with their columns and values; labels against the
     classifier's head, and classes that no text has; arguments of training, where the recipe starts
     from a model without a head; files that the mechanism reads; ceilings, dead zones, and texts
-    with nothing to swap. Weights are not loaded.
+    with nothing to swap. Weights are not loaded. The methods of a comparison and the variants of a
+    study are looked at one by one, for what is not wrong with all of them.
 
     Args:
         recipe: The experiment.
@@ -40,6 +41,18 @@ def validate(recipe: Recipe, output: str | Path | None = None) -> list[str]:
     Returns:
         What was found, one sentence or more each; empty if all is well.
     """
+    findings = _of_one(recipe, output)
+    parts: dict[str, Recipe] = {}
+    if recipe.compare is not None:
+        parts |= {f"method {name}": recipe.method(name) for name in recipe.compare.methods}
+    if recipe.study is not None:
+        parts |= {f"variant {name}": recipe.variant(name) for name in recipe.study.variants}
+    for name, part in parts.items():
+        findings += [f"{name}: {each}" for each in _of_one(part, None) if each not in findings]
+    return findings
+
+
+def _of_one(recipe: Recipe, output: str | Path | None) -> list[str]:
     findings: list[str] = []
 
     def attempt(action: Callable[[], T]) -> T | None:

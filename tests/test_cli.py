@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -179,6 +180,22 @@ def test_what_would_go_wrong_is_found(recipe_file, override, finding):
     result = run("validate", recipe_file, "--set", override)
     assert result.exit_code == 1
     assert finding in result.stdout
+
+
+def test_methods_and_variants_are_looked_over(recipe_file):
+    strong = "strong: {}"
+    weak = "weak: {set: {mechanism.p_del: 0.4, certify.model: nowhere}}"
+    methods = f"compare={{baseline: strong, methods: {{{strong}, {weak}}}}}"
+    result = run("validate", recipe_file, "--set", methods)
+    assert result.exit_code == 1
+    assert "2 found" in result.stdout
+    assert "  - method weak: cannot load tokenizer and configuration of 'nowhere'" in result.stdout
+    assert re.search("  - method weak: .*the noise is too weak", result.stdout)
+    both = run("validate", recipe_file, "--set", methods, "--set", "data.text=txt")
+    assert both.stdout.count("has no column 'txt'") == 1  # said once, not for each method
+    study = "study={variants: {a: {}, b: {model.base: nowhere}}, control: a}"
+    result = run("validate", recipe_file, "--set", study, "--set", "data.domain=label")
+    assert "1 found\n  - variant b: cannot load tokenizer" in result.stdout
 
 
 def test_every_recipe_is_looked_over(recipe_file):
