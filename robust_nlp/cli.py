@@ -144,8 +144,8 @@ def compare(
         loaded, folder = _load(recipe, set_, output)
         _say(compare_methods(loaded, folder, only=only or (), budget=budget, fresh=fresh))
         _say(
-            f"The report is in {folder / 'compare.md'}, as tables in compare.csv and compare.tex, "
-            f"all numbers in {folder / 'compare.json'}."
+            f"The report is in {folder / 'report.html'} and {folder / 'compare.md'}, as tables in "
+            f"compare.csv and compare.tex, all numbers in {folder / 'compare.json'}."
         )
 
 
@@ -236,7 +236,9 @@ def attack(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="Run directory.", metavar="RUN")],
+    run: Annotated[
+        Path, typer.Argument(help="Run directory, or the folder of a comparison.", metavar="RUN")
+    ],
     alpha: Annotated[
         float | None, typer.Option(help="Failure probability (default: the recipe's).")
     ] = None,
@@ -247,12 +249,27 @@ def report(
 ) -> None:
     """Show what the certificates of a run say; no model is needed."""
     with _session():
+        if (run / "compare.json").is_file():
+            _page_of_comparison(run, alpha is not None or radii is not None or not html)
+            return
         from robust_nlp.report import write_report
 
         chosen = _numbers(radii, int, "--radii") or None
         typer.echo(write_report(run, alpha=alpha, radii=chosen, html=html))
         if html:
             typer.echo(f"The report is in {run / 'report.html'}.")
+
+
+def _page_of_comparison(folder: Path, with_options: bool) -> None:
+    from robust_nlp.compare.report import write_page
+    from robust_nlp.errors import RobustNLPError
+
+    if with_options:
+        raise RobustNLPError(
+            f"{folder} is a comparison, whose page takes no options: report one of the methods in "
+            "its folders with them, or compare again with another recipe"
+        )
+    typer.echo(f"The report is in {write_page(folder)}.")
 
 
 @app.command()

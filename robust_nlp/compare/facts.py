@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robust_nlp.attacks.report import AttackReport, accuracies
+from robust_nlp.audit.facts import QUOTED as AUDIT_QUOTED
+from robust_nlp.compare.attacked import attacks, hidden, standing
 from robust_nlp.compare.costs import cost_facts
 from robust_nlp.compare.front import Point, dominating, pareto_front
 from robust_nlp.compare.methods import comparison_of
@@ -20,9 +21,6 @@ from robust_nlp.scoring.tables import compare
 #: Version of the layout of compare.json.
 SCHEMA = 1
 
-#: Adversarial texts of each method that are quoted.
-QUOTED = 5
-
 #: What of a run's own report stands in compare.json.
 OF_REPORT = (
     "unit",
@@ -33,6 +31,7 @@ OF_REPORT = (
     "classes",
     "most_stable",
     "most_fragile",
+    "audit",
     "methods",
 )
 
@@ -73,7 +72,7 @@ def method_facts(found: Comparison, method: MethodResults, baseline: MethodResul
     comparison = comparison_of(found.recipe)
     quoted = found.recipe.report.texts
     domains = _domains(found, method)
-    report = None if method.report is None else method.report.to_dict(found.recipe.report.radii)
+    report = _report(found, method)
     return {
         "method": method.name,
         "changes": dict(run.method.set),
@@ -99,6 +98,20 @@ def method_facts(found: Comparison, method: MethodResults, baseline: MethodResul
     }
 
 
+def _report(found: Comparison, method: MethodResults) -> dict[str, Any] | None:
+    """Return the report of a method, with the radii and the texts that the comparison shows."""
+    if method.report is None:
+        return None
+    recipe = dataclasses.replace(method.report.recipe, report=found.recipe.report)
+    report = dataclasses.replace(method.report, recipe=recipe).to_dict()
+    if report["audit"] is not None and not found.recipe.report.texts:
+        report["audit"] = {
+            **report["audit"],
+            "contradictions": hidden(report["audit"]["contradictions"], AUDIT_QUOTED),
+        }
+    return report
+
+
 def threat_name(attacker: str, *, unit: str, allowed_only: bool) -> str:
     """Name what a certificate is against: certificates with equal names may be compared."""
     name = attacker if unit == "word" else f"{attacker} of {unit}s"
@@ -120,38 +133,6 @@ def certified(report: Mapping[str, Any]) -> dict[str, Any]:
 def certified_at(curve: Mapping[str, Any], radius: int) -> float:
     """Return the certified accuracy at a radius; beyond the largest it is 0."""
     return next((p["share"] for p in curve["curve"] if p["radius"] == radius), 0.0)
-
-
-def attacks(method: MethodResults, *, quoted: bool) -> dict[str, Any]:
-    """Return the accuracy of a method under each attack and under the worst of them.
-
-    Where an attack was tried only on the texts that cheaper ones left, texts that these broke count
-    as broken.
-    """
-    report, facts = method.attacked, method.attacks
-    assert report is not None
-    assert facts is not None
-    # An attack that found nothing left to try has no rows.
-    names, cumulative = list(facts["attacks"]), facts["settings"]["survivors_only"]
-    under = {}
-    for k, name in enumerate(names):
-        tried = names[: k + 1] if cumulative else [name]
-        part = AttackReport(rows={n: report.rows.get(n, []) for n in tried}, findings=[])
-        under[name] = accuracies(part.worst())["robust_accuracy"]
-    worst = facts["worst_case"]
-    return {
-        "worst_case": worst["robust_accuracy"],
-        "lenient": worst["robust_accuracy_lenient"],
-        "strict": worst["robust_accuracy_strict"],
-        "clean_accuracy": worst["clean_accuracy"],
-        "success_rate": worst["attack_success_rate"],
-        "cumulative": cumulative,
-        "under": under,
-        "efforts": facts["attacks"],
-        "findings": facts["findings"],
-        "certificates": facts["certificates"],
-        "examples": _examples(report, facts["labels"]) if quoted else [],
-    }
 
 
 def threats(methods: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -187,9 +168,14 @@ def against(method: MethodResults, baseline: MethodResults) -> dict[str, Any]:
     if method.measured is not None and baseline.measured is not None:
         found["scores"] = compare(method.measured, baseline.measured)
     if method.attacked is not None and baseline.attacked is not None:
-        pair = (_standing(method.attacked), _standing(baseline.attacked))
+        pair = (standing(method.attacked), standing(baseline.attacked))
         found["attacked"] = dataclasses.asdict(difference(*pair))
     return found
+
+
+def told_radius(chosen: Sequence[int] | None) -> int:
+    """Return the radius of numbers that stand for a whole curve: the first of at least 1."""
+    return next((r for r in sorted(chosen or ()) if r >= 1), 1)
 
 
 def fronts(
@@ -201,7 +187,7 @@ def fronts(
     accuracy under the worst attack, and the mean accuracy as words are deleted. A plain classifier
     certifies nothing. Methods that certify something else only are left out of a front.
     """
-    radius = next((r for r in sorted(chosen or ()) if r >= 1), 1)
+    radius = told_radius(chosen)
     found = []
     for threat in threats(methods):
         values: dict[str, float | None] = {}
@@ -262,35 +248,6 @@ def _domains(found: Comparison, method: MethodResults) -> list[dict[str, Any]]:
         {"domain": name, "texts": len(by[name]), "accuracy": dataclasses.asdict(mean(by[name]))}
         for name in sorted(by)
     ]
-
-
-def _examples(report: AttackReport, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the confirmed finds with the fewest changed words, one a text."""
-    won = [row for row in report.worst() if row.outcome == "success"]
-    won.sort(key=lambda row: (row.edits or 0, row.example_id))
-    return [
-        {
-            "attack": row.attack,
-            "example_id": row.example_id,
-            "label": _class(labels, row.label),
-            "text": row.text,
-            "pair": row.pair,
-            "found": row.found,
-            "found_predicted": _class(labels, row.found_predicted),
-            "edits": row.edits,
-        }
-        for row in won[:QUOTED]
-    ]
-
-
-def _standing(report: AttackReport) -> list[float]:
-    """Tell for each text whether it is answered rightly under every attack."""
-    survived = ("failed", "budget", "timeout", "error")
-    return [float(row.outcome in survived) for row in report.worst()]
-
-
-def _class(labels: Sequence[str], label: int | None) -> str | None:
-    return None if label is None else labels[label]
 
 
 def _value(estimate: Mapping[str, float] | None) -> float | None:

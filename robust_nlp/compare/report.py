@@ -1,4 +1,4 @@
-"""The report of a comparison: compare.json, .md, .csv and .tex, and the terminal."""
+"""The report of a comparison: a page, compare.json, .md, .csv and .tex, and the terminal."""
 
 from __future__ import annotations
 
@@ -12,20 +12,30 @@ from typing import Any
 
 from robust_nlp import environment
 from robust_nlp.attacks.wording import write_attacks
-from robust_nlp.compare.facts import comparison_facts
+from robust_nlp.compare.contradictions import contradictions
+from robust_nlp.compare.facts import comparison_facts, told_radius
+from robust_nlp.compare.lengths import length_facts
+from robust_nlp.compare.page import render
+from robust_nlp.compare.recipes import made_with
 from robust_nlp.compare.results import Comparison
+from robust_nlp.compare.sandwich import sandwiches
+from robust_nlp.compare.schema import ComparisonFile
 from robust_nlp.compare.tables import comparison_tables, in_csv, in_latex
+from robust_nlp.compare.texts import text_facts
 from robust_nlp.compare.words import cautions, findings, title
+from robust_nlp.errors import DataError
 from robust_nlp.files import write_whole
 from robust_nlp.report import write_report
 from robust_nlp.reporting.terminal import WIDTH
 from robust_nlp.scoring.run import write_scores
-from robust_nlp.settings import to_yaml
 from robust_nlp.study.tables import in_markdown, in_terminal
+
+#: Files of the page and of all numbers in the folder of a comparison.
+PAGE, FACTS = "report.html", "compare.json"
 
 
 def write_comparison(found: Comparison, output: Path) -> str:
-    """Write compare.json, compare.md, compare.csv and compare.tex, and the methods' own reports.
+    """Write report.html, compare.json, .md, .csv and .tex, and the methods' own reports.
 
     Args:
         found: What the methods' runs hold.
@@ -41,25 +51,63 @@ def write_comparison(found: Comparison, output: Path) -> str:
             write_attacks(method.run.path)
         if method.report is not None:
             write_report(method.run.path)
+    facts = all_facts(found)
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    # The page is made from what is written, so that it can be made again from compare.json alone.
+    page = render(json.loads(text))
+    latex = "\n\n".join(in_latex(table) for table in comparison_tables(facts))
+    for name, content in (
+        (FACTS, f"{text}\n"),
+        ("compare.md", markdown(facts)),
+        ("compare.csv", in_csv(facts)),
+        ("compare.tex", f"{latex}\n"),
+        (PAGE, page),
+    ):
+        write_whole(output / name, content.encode())
+    return terminal(facts)
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html anew from compare.json alone, without runs, data or models.
+
+    Args:
+        folder: Folder of the comparison.
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: If compare.json cannot be read, or has another layout.
+    """
+    file = folder / FACTS
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+        ComparisonFile.model_validate(facts)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{file} is not a comparison that this version reads: {str(error)[:200]}. Compare "
+            "again: what was measured is kept"
+        ) from error
+    write_whole(folder / PAGE, render(facts).encode())
+    return folder / PAGE
+
+
+def all_facts(found: Comparison) -> dict[str, Any]:
+    """Return everything that compare.json holds; see `robust_nlp.compare.schema`."""
     facts = comparison_facts(found)
-    facts |= {
+    pictures = sandwiches(found)
+    return facts | {
         "title": title(facts),
         "findings": findings(facts),
         "cautions": cautions(facts),
+        "sandwiches": pictures,
+        "contradictions": contradictions(facts["methods"], pictures),
+        "lengths": length_facts(found, radius=told_radius(found.recipe.report.radii)),
+        "examples": text_facts(found),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "versions": environment.versions(),
         "git_commit": environment.git_commit(),
     }
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    latex = "\n\n".join(in_latex(table) for table in comparison_tables(facts))
-    for end, content in (
-        ("json", f"{text}\n"),
-        ("md", markdown(facts)),
-        ("csv", in_csv(facts)),
-        ("tex", f"{latex}\n"),
-    ):
-        write_whole(output / f"compare.{end}", content.encode())
-    return terminal(facts)
 
 
 def terminal(facts: Mapping[str, Any]) -> str:
@@ -72,15 +120,7 @@ def terminal(facts: Mapping[str, Any]) -> str:
 
 def markdown(facts: Mapping[str, Any]) -> str:
     """Return the report as Markdown."""
-    recipe = facts["recipe"]
-    compared = {**recipe["compare"], "methods": None}
-    methods = recipe["compare"]["methods"]
-    shared = {
-        name: recipe[name]
-        for name in ("model", "data", "mechanism", "denoiser", "train", "certify", "score")
-    }
-    hosts = [method["cost"]["host"] for method in facts["methods"] if method["cost"]["host"]]
-    host: Mapping[str, Any] = hosts[0] if hosts else {}
+    made = made_with(facts)
     return (
         "\n\n".join(
             [
@@ -91,13 +131,12 @@ def markdown(facts: Mapping[str, Any]) -> str:
                 "\n".join(f"- {line}" for line in facts["cautions"]),
                 "## How it was made",
                 f"`{facts['command']}`, commit {facts['git_commit'] or 'unknown'}; "
-                + "; ".join(f"{name} {value}" for name, value in host.items())
+                + "; ".join(f"{name} {value}" for name, value in made["host"].items())
                 + "; "
                 + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
                 + ". compare.json has every number; each method's folder is a run of its own.",
-                f"Methods, and what they replace:\n\n```yaml\n{to_yaml(methods)}```",
-                "What they replace it in, and what is measured:\n\n```yaml\n"
-                f"{to_yaml({**shared, 'attack': recipe['attack'], 'compare': compared})}```",
+                f"Methods, and what they replace:\n\n```yaml\n{made['methods']}```",
+                f"What they replace it in, and what is measured:\n\n```yaml\n{made['shared']}```",
             ]
         )
         + "\n"

@@ -37,11 +37,21 @@ _LATEX = {
 
 def comparison_tables(facts: Facts) -> list[Table]:
     """Return the tables of what was measured: accuracy, deletions, certificates, attacks, cost."""
-    facts = {**facts, "methods": _measured(facts)}
-    found = [_accuracy(facts), _deletions(facts)]
-    found += [_certified(facts, threat) for threat in facts["threats"]]
-    found += [_attacks(facts), _cost(facts)]
-    return [table for table in found if len(table.header) > 1]
+    return list(named_tables(facts).values())
+
+
+def named_tables(facts: Facts) -> dict[str, Table]:
+    """Return the same tables by name: "accuracy", "deletions", each threat, "attacks", "cost"."""
+    facts = {**facts, "methods": measured_methods(facts)}
+    found = {"accuracy": _accuracy(facts), "deletions": _deletions(facts)}
+    found |= {threat: _certified(facts, threat) for threat in facts["threats"]}
+    found |= {"attacks": _attacks(facts), "cost": _cost(facts)}
+    return {name: table for name, table in found.items() if len(table.header) > 1}
+
+
+def measured_methods(facts: Facts) -> list[Facts]:
+    """Return the methods of which anything is known."""
+    return [method for method in facts["methods"] if method["clean_accuracy"] is not None]
 
 
 def in_latex(table: Table) -> str:
@@ -67,7 +77,7 @@ def in_latex(table: Table) -> str:
 
 def in_csv(facts: Facts) -> str:
     """Write one row a method and one column a number, as shares and seconds, unrounded."""
-    rows = [_flat(facts, method) for method in _measured(facts)]
+    rows = [_flat(facts, method) for method in measured_methods(facts)]
     file = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
@@ -86,10 +96,6 @@ def perturbation_name(perturbation: str) -> str:
 def milliseconds(seconds: float) -> str:
     """Write a time in thousandths of a second, with three digits."""
     return f"{1000.0 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 2}f}"
-
-
-def _measured(facts: Facts) -> list[Facts]:
-    return [method for method in facts["methods"] if method["clean_accuracy"] is not None]
 
 
 def _accuracy(facts: Facts) -> Table:

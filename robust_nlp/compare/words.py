@@ -71,12 +71,38 @@ def front_sentence(front: Facts) -> str:
         f"{name} ({share(points[name]['robustness'])}, {milliseconds(points[name]['cost'])} ms)"
         for name in front["front"]
     ]
-    said = f"{_sentence(_measure(front))} against the time of an answer: on the Pareto front "
+    said = f"{sentence(measure(front))} against the time of an answer: on the Pareto front "
     said += f"{agree(len(on), 'is', 'are')} {_and(on)}."
     off = [f"{name} by {better}" for name, better in front["dominated"].items()]
     if off:
         said += f" Dominated, neither more robust nor faster: {_and(off)}."
     return said
+
+
+def measure(front: Facts) -> str:
+    """Name what a front calls robustness."""
+    if front["kind"] == "certified":
+        edits = count(front["radius"], "edit")
+        return f"certified accuracy at {edits} ({front['threat']})"
+    if front["kind"] == "attacked":
+        return "accuracy under the worst attack"
+    return f"mean accuracy under {perturbation_name(front['perturbation'])},"
+
+
+def sentence(words: str) -> str:
+    """Begin with a capital letter, and leave names as they are."""
+    return words[:1].upper() + words[1:]
+
+
+def kind_of(method: Facts) -> str:
+    """Say how a method answers, and whose classifier it takes."""
+    how = "smoothed" if method["smoothed"] else "not smoothed"
+    how += ", denoised" if method["denoised"] else ""
+    if method["model_of"] is not None:
+        how += f", with the classifier of {method['model_of']}"
+    if method["start_from"] is not None:
+        how += f", trained further from {method['start_from']}"
+    return how
 
 
 def cautions(facts: Facts) -> list[str]:
@@ -116,7 +142,9 @@ _DONE = {"score": "scored", "certify": "certified", "attack": "attacked"}
 
 
 def _finding(facts: Facts, method: Facts, baseline: Facts) -> str:
-    said = [f"{method['method']}: {_what(facts, method)}."]
+    what = kind_of(method)
+    what += ", the baseline" if method["method"] == facts["baseline"] else ""
+    said = [f"{method['method']}: {what}."]
     if method["clean_accuracy"] is None:
         return f"{said[0]} Not measured yet."
     accuracy = f"Clean accuracy {estimate(method['clean_accuracy'])} %"
@@ -129,18 +157,8 @@ def _finding(facts: Facts, method: Facts, baseline: Facts) -> str:
         )
     said.append(f"{accuracy}.")
     robust = [*_deleted(facts, method), *_proved(facts, method), *_attacked(method, facts)]
-    said += [f"{_sentence('; '.join(robust))}."] if robust else []
+    said += [f"{sentence('; '.join(robust))}."] if robust else []
     return " ".join([*said, *_slower(method, baseline)])
-
-
-def _what(facts: Facts, method: Facts) -> str:
-    how = "smoothed" if method["smoothed"] else "not smoothed"
-    how += ", denoised" if method["denoised"] else ""
-    if method["model_of"] is not None:
-        how += f", with the classifier of {method['model_of']}"
-    if method["start_from"] is not None:
-        how += f", trained further from {method['start_from']}"
-    return f"{how}, the baseline" if method["method"] == facts["baseline"] else how
 
 
 def _deleted(facts: Facts, method: Facts) -> Iterable[str]:
@@ -197,20 +215,6 @@ def _attack_findings(method: Facts) -> Iterable[str]:
         if inside and beside["held"]:
             said += f"; alpha allows up to {beside['allowed']:,}"
         yield said + ("." if beside["held"] else ": a certificate is wrong.")
-
-
-def _measure(front: Facts) -> str:
-    if front["kind"] == "certified":
-        edits = count(front["radius"], "edit")
-        return f"certified accuracy at {edits} ({front['threat']})"
-    if front["kind"] == "attacked":
-        return "accuracy under the worst attack"
-    return f"mean accuracy under {perturbation_name(front['perturbation'])},"
-
-
-def _sentence(words: str) -> str:
-    """Begin with a capital letter, and leave names as they are."""
-    return words[:1].upper() + words[1:]
 
 
 def _equals(p: float) -> str:

@@ -148,8 +148,8 @@ def quote(text: CertifiedText, labels: Sequence[str], *, with_text: bool) -> dic
     certificate = text.first
     return {
         "example_id": text.example_id,
-        "text": _shortened(text.text) if with_text else None,
-        "pair": _shortened(text.pair) if with_text and text.pair is not None else None,
+        "text": shortened(text.text) if with_text else None,
+        "pair": shortened(text.pair) if with_text and text.pair is not None else None,
         "label": class_name(labels, text.label),
         "predicted": class_name(labels, certificate.predicted),
         "right": None if text.label is None else text.right,
@@ -182,5 +182,6 @@ def extremes(
     return order[:size], order[size:][-EXTREMES:][::-1]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Return the beginning of a long text."""
     return text if len(text) <= QUOTED else text[: QUOTED - 1].rstrip() + "…"

@@ -79,6 +79,7 @@ def accuracy_chart(
     measure: str,
     band: bool,
     largest: int | None = None,
+    styles: Sequence[int] | None = None,
 ) -> Chart:
     """Draw certified accuracy against radius as steps, one line an attacker.
 
@@ -89,6 +90,7 @@ def accuracy_chart(
         measure: What the share is called.
         band: Whether to draw intervals.
         largest: Where the radius axis ends; `None` shows the curves to their ends.
+        styles: Style of each line; `None` counts from 0.
     """
     ends = [(a["largest_radius"] or 0) + 1 for a in attackers]
     end = max(ends) if largest is None else min(largest, max(ends))
@@ -97,14 +99,14 @@ def accuracy_chart(
     series = []
     for index, attacker in enumerate(attackers):
         points = [p for p in attacker["curve"] if p["radius"] <= end]
-        low = _steps(points, "low", x, y)
-        high = _steps(points, "high", x, y)
+        low = steps(points, "low", x, y)
+        high = steps(points, "high", x, y)
         series.append(
             Series(
                 name=attacker["attacker"],
-                style=index,
-                line=_path(_steps(points, "share", x, y)),
-                band=_path([*high, *reversed(low)]) + " Z" if band else "",
+                style=index if styles is None else styles[index],
+                line=path(steps(points, "share", x, y)),
+                band=path([*high, *reversed(low)]) + " Z" if band else "",
                 points=[(x(p["radius"]), y(p["share"])) for p in points]
                 if len(points) <= MARKED
                 else [],
@@ -116,15 +118,15 @@ def accuracy_chart(
         description="; ".join(_in_words(attacker) for attacker in attackers) + ".",
         x_label=f"radius ({unit} edits)",
         x_ticks=[(x(tick), f"{tick}") for tick in whole_ticks(end)],
-        y_ticks=[(y(tick / 4), f"{25 * tick} %") for tick in range(5)],
+        y_ticks=share_ticks(y),
         series=series,
     )
 
 
-def _steps(
+def steps(
     points: Sequence[Mapping[str, Any]], value: str, x: Axis, y: Axis
 ) -> list[tuple[float, float]]:
-    """Corners of a line that keeps each value up to the next radius."""
+    """Return the corners of a line that keeps each value up to the next radius."""
     corners = []
     for point, following in zip(points, [*points[1:], points[-1]], strict=True):
         corners += [
@@ -134,7 +136,13 @@ def _steps(
     return corners
 
 
-def _path(corners: Sequence[tuple[float, float]]) -> str:
+def share_ticks(axis: Axis) -> list[tuple[float, str]]:
+    """Return ticks at quarters of all texts."""
+    return [(axis(tick / 4), f"{25 * tick} %") for tick in range(5)]
+
+
+def path(corners: Sequence[tuple[float, float]]) -> str:
+    """Write a line through corners as an SVG path."""
     return "M" + " L".join(f"{x:g},{y:g}" for x, y in corners)
 
 
@@ -149,8 +157,11 @@ def rate_chart(
     title: str,
     x_label: str,
     curves: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]],
+    *,
+    band: bool = True,
+    styles: Sequence[int] | None = None,
 ) -> Chart:
-    """Draw accuracy against the rate of a perturbation, with intervals, one line a curve.
+    """Draw accuracy against the rate of a perturbation, one line a curve.
 
     Args:
         name: Prefix of the ids in the page.
@@ -158,6 +169,8 @@ def rate_chart(
         x_label: What the rate is a share of.
         curves: For each line its name, the accuracy without perturbation, and the curve; see
             `robust_nlp.scoring.tables.RobustnessScores.to_dict`.
+        band: Whether to draw intervals.
+        styles: Style of each line; `None` counts from 0.
     """
     end = max(curve["largest_rate"] for _, _, curve in curves)
     x, y = Axis(end, LEFT, WIDTH - RIGHT), Axis(1.0, HEIGHT - BOTTOM, TOP)
@@ -171,9 +184,9 @@ def rate_chart(
         series.append(
             Series(
                 name=label,
-                style=index,
-                line=_path(line),
-                band=_path([*high, *reversed(low)]) + " Z",
+                style=index if styles is None else styles[index],
+                line=path(line),
+                band=path([*high, *reversed(low)]) + " Z" if band else "",
                 points=line,
             )
         )
@@ -187,7 +200,7 @@ def rate_chart(
         description="; ".join(told) + ".",
         x_label=x_label,
         x_ticks=[(x(tick), f"{100 * tick:g} %") for tick in ticks[::step]],
-        y_ticks=[(y(tick / 4), f"{25 * tick} %") for tick in range(5)],
+        y_ticks=share_ticks(y),
         series=series,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from robust_nlp.reporting import charts, words
 from robust_nlp.reporting.attacked import attacked
@@ -19,9 +19,31 @@ SHOWN = 3
 
 
 def render(facts: Mapping[str, Any]) -> str:
-    """Return the page that shows the facts of a report.
+    """Return the page that shows the facts of a report."""
+    unit, measure, attackers = facts["unit"], facts["measure"], facts["attackers"]
+    reach = SHOWN * ((attackers[0]["largest_radius"] or 0) + 1)
+    cut = [a["attacker"] for a in attackers if (a["largest_radius"] or 0) >= reach]
+    return template("report.html.j2").render(
+        facts,
+        cut=cut,
+        overview=charts.accuracy_chart(
+            "overview", attackers, unit=unit, measure=measure, band=False, largest=reach
+        ),
+        first=charts.accuracy_chart("first", attackers[:1], unit=unit, measure=measure, band=True),
+        lengths_chart=charts.length_chart(facts["lengths"], unit=unit),
+        bar=charts.bar_segments(facts["outcomes"]),
+        scored=None if facts["scores"] is None else scored(facts["scores"]),
+        attacked=None if facts["attacks"] is None else attacked(facts["attacks"]),
+    )
 
-    Everything is escaped: texts, names and settings of a run are untrusted.
+
+def template(name: str) -> Template:
+    """Return a template of the package, with what all pages have in common.
+
+    Everything that a template is given is escaped: texts, names and settings are untrusted.
+
+    Args:
+        name: File name of the template.
     """
     environment = Environment(
         loader=PackageLoader("robust_nlp"),
@@ -38,24 +60,11 @@ def render(facts: Mapping[str, Any]) -> str:
         quantity=lambda number: f"{number:.3g}",
         rate=lambda number: f"{number:,.0f}" if number >= 100.0 else f"{number:.3g}",
         said=_said,
+        tight=lambda cell: cell.replace(", ", ",\N{NO-BREAK SPACE}"),
         unbroken=lambda line: line.replace(" %", "\N{NO-BREAK SPACE}%"),
     )
     environment.globals.update(count=words.count, span=charts.span)
-    unit, measure, attackers = facts["unit"], facts["measure"], facts["attackers"]
-    reach = SHOWN * ((attackers[0]["largest_radius"] or 0) + 1)
-    cut = [a["attacker"] for a in attackers if (a["largest_radius"] or 0) >= reach]
-    return environment.get_template("report.html.j2").render(
-        facts,
-        cut=cut,
-        overview=charts.accuracy_chart(
-            "overview", attackers, unit=unit, measure=measure, band=False, largest=reach
-        ),
-        first=charts.accuracy_chart("first", attackers[:1], unit=unit, measure=measure, band=True),
-        lengths_chart=charts.length_chart(facts["lengths"], unit=unit),
-        bar=charts.bar_segments(facts["outcomes"]),
-        scored=None if facts["scores"] is None else scored(facts["scores"]),
-        attacked=None if facts["attacks"] is None else attacked(facts["attacks"]),
-    )
+    return environment.get_template(name)
 
 
 def _probability(value: float) -> str:
