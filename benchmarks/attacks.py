@@ -118,6 +118,7 @@ def attack(
     swaps: Annotated[str, typer.Option(help="Allowed swaps.")],
     only: Only = None,
     limit: Annotated[int, typer.Option(help="Texts.")] = 200,
+    audited: Annotated[int, typer.Option(help="Texts that are audited.")] = 50,
     set_: Set = None,
 ) -> None:
     """Certify, attack and audit each variant."""
@@ -134,7 +135,7 @@ def attack(
         attack_recipe(chosen, run, limit=limit)
         typer.echo(write_attacks(run))
         if variant not in UNSMOOTHED:
-            audit_run(run, limit=limit)
+            audit_run(run, limit=audited)
 
 
 @app.command()
