@@ -1,56 +1,41 @@
-"""The quickstart: train, certify and compare two small classifiers without any network."""
+"""The quickstart: train, certify and compare small classifiers without any network."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from robust_nlp import pipeline
+from robust_nlp.compare.drive import compare_methods
+from robust_nlp.compare.words import findings
 from robust_nlp.recipe import load_recipe
 from robust_nlp.report import write_report
 
-#: What the plain classifier is trained with instead: no noise.
-PLAIN = (
-    "name=quickstart-plain",
-    "train.noise=false",
-    "train.rates=null",
-)
-
 
 def run(output: Path, overrides: Sequence[str] = ()) -> str:
-    """Train a plain and a deletion-trained classifier, certify both, and write their reports.
+    """Train a plain and a deletion-trained classifier, certify both, and compare.
 
-    The deletion-trained classifier is the plain one, fine-tuned further under deletion.
+    The deletion-trained classifier is the plain one, fine-tuned further under deletion. They are
+    compared with each other and with the plain one as it is, without votes.
 
     Args:
-        output: Folder of the two runs; what is done there already is kept.
-        overrides: Entries of both recipes to replace, such as "certify.limit=20".
+        output: Folder of the comparison and its runs; what is done there already is kept.
+        overrides: Entries of the recipe to replace, such as "certify.limit=20".
 
     Returns:
         What came out, for the terminal.
     """
-    lines = []
     with resources.as_file(resources.files("robust_nlp") / "resources/quickstart.yaml") as path:
-        recipes = {
-            "plain": load_recipe(path, [*PLAIN, *overrides]),
-            "deletion": load_recipe(
-                path,
-                [
-                    "name=quickstart-deletion",
-                    f"model.base={output / 'plain' / 'model'}",
-                    *overrides,
-                ],
-            ),
-        }
-    for name, recipe in recipes.items():
-        folder = output / name
-        pipeline.train(recipe, folder)
-        pipeline.certify(recipe, folder)
-        lines.append(f"{_TITLES[name]}\n{write_report(folder)}")
+        recipe = load_recipe(path, overrides)
+    compare_methods(recipe, output)
+    facts = json.loads((output / "compare.json").read_text(encoding="utf-8"))
+    lines = [f"{title}\n{write_report(output / name)}" for name, title in _TITLES.items()]
+    lines.append("\n".join(["Side by side:", *(f"- {said}" for said in findings(facts))]))
     lines.append(
-        "Reports: " + " and ".join(str(output / name / "report.html") for name in recipes) + "\n"
-        "Your own model and data: copy a file of recipes/, name them there, and run\n"
+        f"The whole comparison: {output / 'report.html'}; one by one: "
+        + " and ".join(str(output / name / "report.html") for name in _TITLES)
+        + "\nYour own model and data: copy a file of recipes/, name them there, and run\n"
         "  robust-nlp train RECIPE && robust-nlp certify RECIPE && robust-nlp report runs/NAME"
     )
     return "\n\n".join(lines)
