@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from textwrap import fill
 
 from robust_nlp.compare.drive import compare_methods
 from robust_nlp.compare.words import findings
@@ -31,9 +32,10 @@ def run(output: Path, overrides: Sequence[str] = ()) -> str:
     compare_methods(recipe, output)
     facts = json.loads((output / "compare.json").read_text(encoding="utf-8"))
     lines = [f"{title}\n{write_report(output / name)}" for name, title in _TITLES.items()]
-    lines.append("\n".join(["Side by side:", *(f"- {said}" for said in findings(facts))]))
+    said = findings({**facts, "fronts": []})  # which are in the report
+    lines.append("\n".join(["Side by side:", *(fill(f"- {each}", 100) for each in said)]))
     lines.append(
-        f"The whole comparison: {output / 'report.html'}; one by one: "
+        f"The whole comparison: {output / 'report.html'}\nOne by one: "
         + " and ".join(str(output / name / "report.html") for name in _TITLES)
         + "\nYour own model and data: copy a file of recipes/, name them there, and run\n"
         "  robust-nlp train RECIPE && robust-nlp certify RECIPE && robust-nlp report runs/NAME"

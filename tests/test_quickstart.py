@@ -24,7 +24,7 @@ def test_the_quickstart_writes_reports_compares_and_resumes(tmp_path):
         page = (tmp_path / name / "report.html").read_text(encoding="utf-8")
         assert "certified" in page
         assert str(tmp_path / name / "report.html") in said
-    assert "- plain: smoothed" in said
-    assert "- unsmoothed: not smoothed, with the classifier of plain" in said
+    assert "\n- plain: smoothed" in said
+    assert "\n- unsmoothed: not smoothed, with the classifier of plain" in said
     assert "deletion" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert quickstart.run(tmp_path, little) == said
