@@ -179,17 +179,21 @@ def table() -> None:
 
 
 def unbroken(run: Any, kind: str) -> dict[int, float]:
-    """Return the share of texts that no confirmed find within so many word edits breaks."""
+    """Return the share of texts that no confirmed find within so many edits breaks.
+
+    The edits are those of the first attacker of the certificates.
+    """
     from pyarrow import parquet
 
     from robust_nlp.attacks.rows import AttackRow
     from robust_nlp.attacks.wording import FOLDER
     from robust_nlp.compare.sandwich import broken_at
-    from robust_nlp.threats import ThreatModel
+    from robust_nlp.threats import ThreatModel, parse_attacker
 
     table = parquet.read_table(run.path / FOLDER / kind / "rows.parquet")
     rows = [AttackRow(**row) for row in table.to_pylist()]
-    broken = broken_at(rows, ThreatModel(), "second").values()
+    threat = ThreatModel(attacker=parse_attacker(run.recipe().certify.attackers[0]))
+    broken = broken_at(rows, threat, "second").values()
     return {r: sum(at > r for at in broken) / len(broken) for r in RADII}
 
 
@@ -204,10 +208,11 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "table says. `adversarial`: trained with FreeLB. `deletion`, `masking`: trained under the "
         "noise, smoothed by votes. Robust accuracy is the worst case of all attacks, the cheapest "
         "first; the search sees soft votes, and a judge with fresh votes confirms each success. "
-        "Certified accuracy is against word edits of any kind (masking: substitutions), alpha "
-        "0.05; certified and not broken bound the truth from both sides: a text counts as not "
-        "broken within r edits unless a confirmed find is that near, or its answer is wrong "
-        "without any; doubts and abstentions count as not broken.",
+        "Doubts of the judge and abstentions count as broken in clean and robust accuracy. "
+        "Certified, and not broken, are of word edits of any kind (masking: of substitutions "
+        "alone), alpha 0.05, and bound the truth from both sides: a text counts as not broken "
+        "within r edits unless a confirmed find is that near, or its answer is wrong without any; "
+        "doubts and abstentions count as not broken there.",
         "",
         "| data | classifier | texts | clean % | robust % | score | in search % | finds inside a "
         "radius | audit |",

@@ -55,7 +55,7 @@ def recipe(name: str, data: str, swaps: str | None, small: bool, extra: list[str
     from robust_nlp.recipe import load_recipe
 
     overrides = [f"data.files.{split}={data}/{split}.jsonl.gz" for split in SPLITS[name]]
-    if swaps is not None:
+    if swaps is not None and name == "sst2":
         overrides.append(f"compare.methods.gaussian.set.mechanism.swaps={swaps}")
     if small:
         overrides += SMALL

@@ -161,9 +161,10 @@ def _slice(split: str, size: int) -> range:
     """Return the rows that a split such as "train[10%:]" means."""
     import datasets
 
+    # In place of a name that `datasets` may not read, such as one with a hyphen.
+    rows = "rows" + split[split.index("[") :]
     try:
-        instruction = datasets.ReadInstruction.from_spec(split)
-        (part,) = instruction.to_absolute({split.partition("[")[0]: size})
+        (part,) = datasets.ReadInstruction.from_spec(rows).to_absolute({"rows": size})
     except (AssertionError, ValueError) as error:
         raise DataError(
             f"rows of a split are written like train[:8000], train[8000:8500] or train[-10%:]; got "

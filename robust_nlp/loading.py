@@ -36,7 +36,9 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
             f"there is no such folder here ({Path.cwd()}), and the Hub says: {error}"
         ) from error
     except (AttributeError, TypeError, ValueError) as error:
-        raise ModelError(f"{missing} ({error})") from error
+        raise ModelError(
+            f"cannot load the tokenizer of {source!r}: {error}; or {missing}"
+        ) from error
     # T5 and its like have a piece for the space even then.
     if len(tokenizer.get_vocab().keys() - set(tokenizer.all_special_tokens)) < 2:
         raise ModelError(missing)

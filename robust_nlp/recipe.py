@@ -308,8 +308,11 @@ class ReportRecipe:
     texts: bool = True
 
     def __post_init__(self) -> None:
-        if self.radii is not None and min(self.radii, default=0) < 0:
-            raise ValueError(f"radii are whole numbers of at least 0; got {self.radii}")
+        if self.radii is not None and min(self.radii, default=-1) < 0:
+            raise ValueError(
+                f"radii are whole numbers of at least 0, one or more; got {list(self.radii)}. "
+                "Without them a report shows all"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

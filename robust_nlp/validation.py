@@ -114,7 +114,8 @@ def _unused_classes(names: list[str] | None, split: Split | None) -> list[str]:
     """Find classes without a text: perhaps the classifier is one for other labels."""
     if names is None or split is None or split.labels is None:
         return []
-    unused = [name for i, name in enumerate(names) if i not in set(split.labels)]
+    used = set(split.labels)
+    unused = [name for i, name in enumerate(names) if i not in used]
     if not unused:
         return []
     return [

@@ -25,12 +25,14 @@ from robust_nlp.attacks.drive import attack_recipe
 from robust_nlp.attacks.rows import AttackRow
 from robust_nlp.attacks.stage import Stage
 from robust_nlp.attacks.wording import attack_facts, sentences, write_attacks
+from robust_nlp.base_classifier import CallableClassifier
 from robust_nlp.cli import app
 from robust_nlp.errors import DataError, RecipeError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import recipe_to_yaml
 from robust_nlp.report import RobustnessReport, write_report
 from robust_nlp.reporting.texts import certify_rows
 from robust_nlp.results import RunDirectory
+from robust_nlp.smoothing import SmoothedClassifier
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "attack.py"
 SETTINGS = AttackRecipe(
@@ -205,7 +207,7 @@ def test_finds_inside_a_certified_radius_contradict_it(
         clean_predicted=1,
         found_predicted=predicted,
     )
-    beside = beside_certificates(smoothed, {"made up": [row]}, texts)
+    beside = beside_certificates(smoothed, {"made up": [row]}, texts, alpha=1e-3)
     assert beside is not None
     assert beside["held"] is held
     assert (beside["texts"], beside["compared"]) == (1, 1)
@@ -217,6 +219,30 @@ def test_finds_inside_a_certified_radius_contradict_it(
         assert (each["distance"], each["radius"], each["found"]) == (changed, radius, found)
     facts = {"classifiers": {"smoothed": {"certificates": beside, "findings": []}}}
     assert ("a certificate is wrong" in sentences(facts)[0]) is not held
+
+
+def test_finds_in_pairs_are_quoted_beside_the_text_that_was_open(tiny_recipe, run):
+    labels = ["no", "yes"]
+    base = CallableClassifier(lambda ps: [[0.0, 1.0]] * len(ps), labels, protected="first")
+    smoothed = SmoothedClassifier(base, tiny_recipe.mechanism)
+    row = AttackRow(
+        attack="made up",
+        example_id=0,
+        label=1,
+        outcome="success",
+        text="kept as it is",
+        pair="one two three",
+        found="changed two three",
+        clean_predicted=1,
+        found_predicted=0,
+    )
+    beside = beside_certificates(
+        smoothed, {"made up": [row]}, certified(run, tiny_recipe, 2), alpha=1e-3
+    )
+    assert beside is not None
+    (each,) = beside["contradictions"]
+    assert (each["text"], each["found"]) == ("one two three", "changed two three")
+    assert each["distance"] == 1
 
 
 def test_certificates_from_votes_may_fail_as_often_as_alpha_says(tiny_recipe, run):
@@ -241,12 +267,12 @@ def test_certificates_from_votes_may_fail_as_often_as_alpha_says(tiny_recipe, ru
         clean_predicted=1,
         found_predicted=0,
     )
-    beside = beside_certificates(smoothed, {"made up": [row]}, texts)
+    beside = beside_certificates(smoothed, {"made up": [row]}, texts, alpha=1e-3)
     assert beside is not None
     assert len(beside["contradictions"]) == 1
     assert beside["allowed"] == 1
     assert beside["held"]
-    assert beside_certificates(smoothed, {"made up": [row]}, texts[1:]) is None
+    assert beside_certificates(smoothed, {"made up": [row]}, texts[1:], alpha=1e-3) is None
 
 
 def test_what_cannot_be_attacked_is_refused(recipe, tmp_path, monkeypatch):

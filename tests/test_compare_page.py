@@ -177,6 +177,14 @@ def test_alarms_are_raised_only_by_contradictions(made, facts):
     assert "no more than their failure probability allows" in render(allowed)
 
 
+def test_only_right_certificates_are_judged_anew(made, facts):
+    reports = {m.name: m.report.texts[: len(TRIED)] for m in made[0].methods if m.report}
+    clean = [c for c in facts["contradictions"]["checks"] if c["by"] == "clean"]
+    counts = {check["method"]: check["compared"] for check in clean}
+    assert counts == {name: sum(t.right for t in texts) for name, texts in reports.items()}
+    assert min(counts.values()) < len(TRIED)
+
+
 def test_judges_that_contradict_certificates_are_an_alarm(facts):
     # The made-up attack calls the answer to the second text wrong, which masking certifies.
     inside = {

@@ -367,6 +367,20 @@ def test_fragile_texts_come_before_stable_ones_and_none_is_both(made):  # noqa: 
                 assert fate["version"]["edits"] == won[each["example_id"]]
 
 
+def test_labels_are_those_of_the_classifiers(made):  # noqa: F811
+    """A split that was read alone may have its classes in another order."""
+    comparison = made[0]
+    split = comparison.split
+    assert split.labels is not None
+    turned = dataclasses.replace(split, labels=[1 - label for label in split.labels])
+    found = text_facts(dataclasses.replace(comparison, split=turned))
+    assert found == text_facts(comparison)
+    names = {i: split.label_names[label] for i, label in enumerate(split.labels)}
+    shown = [*found["fragile"], *found["stable"]]
+    assert [each["label"] for each in shown] == [names[each["example_id"]] for each in shown]
+    assert shown
+
+
 def test_of_wrongly_answered_versions_the_one_with_the_fewest_edits_is_shown(made, monkeypatch):  # noqa: F811
     def rows(store):
         return [

@@ -152,6 +152,11 @@ def test_some_rows_of_a_split_are_read(tmp_path, rows, expected):
     assert read(alone, label_names=["0", "1"]).content_hash == found.content_hash
 
 
+def test_rows_of_splits_with_odd_names_are_read(tmp_path):
+    data = DataRecipe(files={"dev-matched 2": write(tmp_path, "jsonl")})
+    assert load_split(data, "dev-matched 2[1:3]").texts == TEXTS[1:3]
+
+
 @pytest.mark.parametrize("rows", ["[a]", "[:", "[:2]+dev", "[3]", "[:200%]"])
 def test_rows_that_mean_nothing_are_refused(tmp_path, rows):
     with pytest.raises(DataError, match=r"written like train\[:8000\].*of 5 rows"):

@@ -113,6 +113,7 @@ def test_overrides_apply_in_order(small):
         ("model=", r"^model: expected a mapping; got None"),
         ("data.files={train: a.csv}", r"^data: give either `path` .* or `files`"),
         ("report.radii=[-1]", r"^report: radii are whole numbers"),
+        ("report.radii=[]", r"^report: radii are whole numbers .* one or more; got \[\]"),
         ("schema=2", r"^this version of robust_nlp reads recipes of schema 1; got schema=2"),
         ("name=../elsewhere", r"^name is also the name of a folder"),
         ("seed=-1", r"^seed must be at least 0"),

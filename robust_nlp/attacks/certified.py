@@ -19,21 +19,25 @@ def beside_certificates(
     smoothed: SmoothedClassifier,
     rows: Mapping[str, Sequence[AttackRow]],
     certified: Sequence[CertifiedText],
+    *,
+    alpha: float,
 ) -> dict[str, Any] | None:
     """Compare what attacks found with the certificates of the same texts.
 
     A text of another class inside a certified radius contradicts the certificate. Certificates
-    that rest on votes fail with probability alpha each, so that a few contradictions prove
-    nothing; more than `allowed` of them, or one of an exact certificate, do.
+    that rest on votes fail with probability alpha each, and the judge errs as well, so that a few
+    contradictions prove nothing; more than `allowed` of them do, or more of exact certificates than
+    the judge alone explains. Right certificates fail this with probability 10 % at most.
 
     Args:
         smoothed: The smoothed classifier that was attacked and certified.
         rows: Rows by attack.
         certified: Certificates, with the classes that votes predicted.
+        alpha: Probability that the judge confirms a wrong text in an attack on an example.
 
     Returns:
         `texts`, how many attacked texts have certificates; `certified_accuracy` of these by
-        attacker and radius; `compared`, how many confirmed finds they were held against;
+        attacker and radius; `compared`, how many confirmed finds were held against a certificate;
         `contradictions`, those inside the certified radius; `allowed`; and `held`. `None` if no
         attacked text has a certificate.
     """
@@ -46,13 +50,16 @@ def beside_certificates(
         row
         for part in rows.values()
         for row in part
-        if row.outcome == "success" and row.example_id in by_id
+        if row.outcome == "success"
+        and row.example_id in by_id
+        and not by_id[row.example_id].first.abstains
     ]
     found = [each for row in won for each in _inside(smoothed, row, by_id[row.example_id])]
     wrong = {each["example_id"] for each in found}
-    drawn = [each.first.alpha for each in texts if each.first.alpha > 0.0]
-    allowed = wrong_certificates(len(drawn), alpha=max(drawn, default=0.0))
-    exact = any(by_id[i].first.alpha == 0.0 for i in wrong)
+    errs = len(rows) * alpha  # by the judge, in the attacks on a text
+    allowed = wrong_certificates(len(texts), alpha=max(c.first.alpha for c in texts) + errs)
+    exact = [each.example_id for each in texts if each.first.alpha == 0.0]
+    by_judge = wrong_certificates(len(exact), alpha=errs)
     return {
         "texts": len(texts),
         "certified_accuracy": {
@@ -61,7 +68,7 @@ def beside_certificates(
         "compared": len(won),
         "contradictions": found,
         "allowed": allowed,
-        "held": not exact and len(wrong) <= allowed,
+        "held": len(wrong) <= allowed and len(wrong.intersection(exact)) <= by_judge,
     }
 
 
@@ -87,7 +94,7 @@ def _inside(
                     "attacker": name,
                     "distance": int(distance),
                     "radius": certificate.radius,
-                    "text": row.text,
+                    "text": writer.body,
                     "found": row.found,
                 }
             )

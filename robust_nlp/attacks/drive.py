@@ -87,7 +87,7 @@ def attack_recipe(
         if state.is_main_process:
             beside = None
             if name == "smoothed" and certified:
-                beside = beside_certificates(smoothed, report.rows, certified)
+                beside = beside_certificates(smoothed, report.rows, certified, alpha=settings.alpha)
             context = {
                 "settings": plain(settings),
                 "seed": recipe.seed,

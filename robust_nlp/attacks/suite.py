@@ -36,7 +36,7 @@ class AttackSuite:
         confirms another class: the classifier asked once more, or new votes with a confidence
         bound for a smoothed classifier.
     Assumes: what TextAttack calls the same class or sentence means the same to people.
-    Does not cover: attacks that are not in the suite. Robust accuracy is an upper bound.
+    Does not cover: attacks that are not in the suite, which may leave less.
 
     Args:
         attacks: Attacks: our names (see `robust_nlp.attacks.settings.NAMES`), names of classes of

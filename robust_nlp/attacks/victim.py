@@ -24,7 +24,7 @@ K = TypeVar("K", bound=Hashable)
 ScoreType = Literal["logits", "probabilities"]
 
 #: Answers that a victim remembers; the oldest are forgotten first.
-CACHE_ENTRIES = 500_000
+CACHE_ENTRIES = 200_000
 
 #: Differences of logits, relative to one plus the largest, that padding may make.
 PADDING_TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}

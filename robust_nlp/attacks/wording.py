@@ -23,7 +23,7 @@ CONTEXT = "context.json"
 
 METHODS = (
     "Robust accuracy counts texts that are classified rightly and that no attack of the suite "
-    "broke: an upper bound, for attacks that are not in the suite may do better. A find counts "
+    "broke; attacks that are not in the suite may leave less. A find counts "
     "when the judge confirms it; where the judge is left in doubt, the text counts as broken, and "
     "as unbroken in the lenient column. The strict column believes only searches that came to "
     "their end: those stopped by a limit or an error count as broken. The column in search "

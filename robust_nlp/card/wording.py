@@ -14,7 +14,8 @@ Facts = Mapping[str, Any]
 #: What is true of every certified accuracy and every robust accuracy.
 LIMITS = (
     "Certified accuracy is what is proved, and a lower bound of the accuracy under any attack of "
-    "that many edits; robust accuracy is what the listed attacks left, and an upper bound of it.",
+    "that many edits; robust accuracy is what the listed attacks left, where doubts and "
+    "abstentions count as broken: other attacks may leave less.",
     "Certificates are about the smoothed classifier, which answers by many votes on noisy texts, "
     "not about one pass of the checkpoint.",
     "Shares are those of the texts above; other texts may be harder.",

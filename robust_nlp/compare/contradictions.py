@@ -57,7 +57,7 @@ def check_sentence(check: Facts) -> str:
     by = {
         "attacks": "finds of attacks that the judge confirmed",
         "audit": "texts that the audit sought inside the radius",
-        "clean": "clean texts, judged anew by the attacks",
+        "clean": "clean texts with a right certificate, judged anew by the attacks",
     }[check["by"]]
     said = (
         f"{check['method']}: {check['compared']:,} {by}, {check['inside']:,} against certificates"
@@ -109,16 +109,15 @@ def _checks(method: Facts, sandwiches: Facts) -> Iterable[dict[str, Any]]:
 
 
 def _judged_otherwise(method: str, sandwiches: Facts) -> tuple[int, set[int]]:
-    """Return how many texts a judge saw, and those broken inside their certified radius."""
+    """Return how many right certificates were judged, and which texts broke inside them."""
     rows = [
         row
         for picture in sandwiches.values()
         for row in picture["methods"]
         if row["method"] == method and row["certified"] is not None
     ]
-    return max((row["texts"] for row in rows), default=0), {
-        i for row in rows for i in row["inside"]
-    }
+    held = (round(row["certified"][0] * row["texts"]) for row in rows)
+    return max(held, default=0), {i for row in rows for i in row["inside"]}
 
 
 def _only(found: Facts) -> dict[str, Any]:

@@ -71,10 +71,11 @@ def text_facts(found: Comparison) -> dict[str, Any]:
         key=lambda i: (_instability(by_text[i]), i),
     )[:EXTREMES]
     versions = {method.name: _perturbed(method, fragile + stable) for method in methods}
+    labels = _true_classes(methods[0]) if methods else {}
     return {
         "texts": len(counted),
-        "fragile": [_described(found, methods, i, by_text[i], versions) for i in fragile],
-        "stable": [_described(found, methods, i, by_text[i], versions) for i in stable],
+        "fragile": [_described(found, i, labels[i], by_text[i], versions) for i in fragile],
+        "stable": [_described(found, i, labels[i], by_text[i], versions) for i in stable],
     }
 
 
@@ -88,6 +89,13 @@ def _measured_by_all(methods: Sequence[MethodResults]) -> list[int]:
         if method.attacked is not None:
             known.append({row.example_id for row in method.attacked.worst()})
     return sorted(set.intersection(*known)) if known else []
+
+
+def _true_classes(method: MethodResults) -> dict[int, str | None]:
+    """Return the class of each scored text, by the names and in the order of the classifier."""
+    assert method.measured is not None
+    pairs = zip(method.measured.examples, method.measured.labels.tolist(), strict=True)
+    return {i: class_name(_labels(method), label) for (i, _), label in pairs}
 
 
 def _fates(method: MethodResults, counted: Sequence[int]) -> dict[int, Fate]:
@@ -169,15 +177,14 @@ def _perturbed(method: MethodResults, wanted: Sequence[int]) -> dict[int, Versio
 
 def _described(
     found: Comparison,
-    methods: Sequence[MethodResults],
     i: int,
+    label: str | None,
     fates: Sequence[Fate],
     versions: Mapping[str, Mapping[int, Version]],
 ) -> dict[str, Any]:
     quoted = found.recipe.report.texts
     whole: Text = found.split.texts[i]
     text, pair = split_pair(whole, found.recipe.data.protected)
-    label = None if found.split.labels is None else found.split.labels[i]
 
     def version(fate: Fate) -> Version | None:
         other = versions[fate.method].get(i) if fate.right else None
@@ -188,7 +195,7 @@ def _described(
         "example_id": i,
         "text": text if quoted else None,
         "pair": pair if quoted else None,
-        "label": class_name(_labels(methods[0]), label),
+        "label": label,
         "methods": [
             {
                 "method": fate.method,

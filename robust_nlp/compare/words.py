@@ -36,8 +36,8 @@ CERTIFIED = (
 )
 
 ATTACKED = (
-    "Accuracy under attack counts texts that no attack broke, an upper bound; doubts of the judge "
-    "count as broken."
+    "Accuracy under attack counts texts that no attack broke; other attacks may leave less. Doubts "
+    "of the judge and abstentions count as broken."
 )
 
 COST = (
