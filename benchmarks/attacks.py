@@ -225,7 +225,9 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
             inside = f"{len({c['example_id'] for c in beside['contradictions']})}"
             inside += f" of {beside['compared']}"
         audit = row["audit"]
-        said = "–" if audit is None else ("passes" if audit["passed"] else "FAILS")
+        said = "–"
+        if audit is not None:
+            said = f"{'passes' if audit['passed'] else 'FAILS'}, {audit['texts']} texts"
         lines.append(
             f"| {row['data']} | {row['variant']} | {worst['examples']} "
             f"| {estimate(worst['clean_accuracy'])} | {estimate(worst['robust_accuracy'])} "
