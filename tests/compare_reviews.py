@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conftest import tiny_bert
-from study_reviews import SIZES, reviews, write_rows
+from study_reviews import tiny_values
 
 from robust_nlp.attacks.report import AttackReport
 from robust_nlp.attacks.rows import AttackRow
@@ -31,23 +30,10 @@ METHODS: dict[str, Any] = {
 
 def compare_recipe(folder: Path, **compare: Any) -> Recipe:
     """Write data and model to a folder, and return a comparison of methods on them."""
-    files = {split: write_rows(folder / f"{split}.jsonl", reviews(split)) for split in SIZES}
-    base = tiny_bert(folder / "base", seed=1, initializer_range=0.7)
-    args = {
-        "max_steps": 3,
-        "per_device_train_batch_size": 16,
-        "learning_rate": 0.003,
-        "disable_tqdm": True,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-    }
     return recipe_from_dict(
         {
+            **tiny_values(folder, max_steps=3),
             "name": "tiny-compare",
-            "model": {"base": str(base), "device": "cpu"},
-            "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
-            "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
-            "train": {"args": args},
             "certify": {
                 "plan": {"kind": "fixed", "n_selection": 5, "n_estimation": 20, "alpha": 0.05},
                 "limit": CERTIFIED,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import string
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +47,21 @@ def tiny_classifier_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         id2label={0: "negative", 1: "positive"},
         label2id={"negative": 0, "positive": 1},
     )
+
+
+def launch_two(script: str | Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a script of the project in two processes, to its end."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*launch, "--nproc_per_node", "2", script, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 #: Settings of a BERT without dropout.

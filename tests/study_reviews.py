@@ -34,25 +34,34 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def study_recipe(folder: Path, **study: Any) -> Recipe:
-    """Write data and model to a folder, and return a study of them."""
+def tiny_values(folder: Path, *, max_steps: int) -> dict[str, Any]:
+    """Write data and model to a folder, and return the entries of a recipe for them."""
     files = {split: write_rows(folder / f"{split}.jsonl", reviews(split)) for split in SIZES}
     base = tiny_bert(folder / "base", seed=1, initializer_range=0.7)
     args = {
-        "max_steps": 16,
+        "max_steps": max_steps,
         "per_device_train_batch_size": 16,
         "learning_rate": 0.003,
         "disable_tqdm": True,
         "eval_strategy": "no",
         "save_strategy": "no",
     }
+    return {
+        "model": {"base": str(base), "device": "cpu"},
+        "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
+        "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
+        "train": {"args": args},
+    }
+
+
+def study_recipe(folder: Path, **study: Any) -> Recipe:
+    """Write data and model to a folder, and return a study of them."""
+    values = tiny_values(folder, max_steps=16)
+    values["train"]["noise"] = False
     return recipe_from_dict(
         {
+            **values,
             "name": "tiny-study",
-            "model": {"base": str(base), "device": "cpu"},
-            "data": {"files": {k: str(v) for k, v in files.items()}, "domain": "domain"},
-            "mechanism": {"kind": "randomized_deletion", "p_del": 0.7},
-            "train": {"noise": False, "args": args},
             "certify": {"plan": {"kind": "fixed", "n_selection": 5, "n_estimation": 20}},
             "study": {
                 "variants": {

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from attack_victims import attack_data  # noqa: F401
+from conftest import launch_two
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -301,15 +299,6 @@ def test_the_command_attacks_and_says_where_the_tables_are(recipe, tmp_path):
 def test_two_processes_share_the_texts_and_give_the_rows_of_one(recipe, attacked, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", SCRIPT, path, "--output", tmp_path / "two"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    launch_two(SCRIPT, path, "--output", tmp_path / "two")
     for name in ("smoothed", "plain"):
         assert rows_of(RunDirectory(tmp_path / "two"), name) == rows_of(attacked, name)

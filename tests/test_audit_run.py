@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import launch_two
 from typer.testing import CliRunner
 
 from robust_nlp import pipeline
@@ -196,15 +194,7 @@ def test_two_processes_share_the_texts_and_give_the_rows_of_one(run):
     audit_run(run.path, FEW)
     before = rows(run)
     script = Path(__file__).parents[1] / "scripts" / "audit.py"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", script, run.path, *map(str, OPTIONS), "--fresh"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = launch_two(script, run.path, *map(str, OPTIONS), "--fresh")
     assert "No contradiction found in" in done.stdout
     assert done.stdout.count("this is no proof.") == 1
     assert rows(run) == before

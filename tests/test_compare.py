@@ -264,7 +264,7 @@ def test_trainings_that_were_resumed_took_longer_than_they_say(made):
 
 
 def test_latex_escapes_what_it_would_read():
-    from robust_nlp.study.tables import Table
+    from robust_nlp.reporting.tables import Table
 
     table = Table(title="50 % & more", header=["method", "a_b\nc"], rows=[["x^2", "–"]])
     shown = in_latex(table)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +11,7 @@ from pathlib import Path
 import pytest
 from attack_victims import attack_data  # noqa: F401
 from compare_reviews import METHODS, compare_recipe, facts_of, with_compare, without_times
-from conftest import tiny_bert
+from conftest import launch_two, tiny_bert
 from pyarrow import parquet
 from typer.testing import CliRunner
 
@@ -171,16 +168,7 @@ def test_two_processes_share_the_stages_and_find_what_one_finds(tmp_path):
     recipe = compare_recipe(tmp_path, methods={n: METHODS[n] for n in ("none", "untrained")})
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", SCRIPT, path, "--output", tmp_path / "out"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = launch_two(SCRIPT, path, "--output", tmp_path / "out")
     assert done.stdout.count("which method, at what cost?") == 1
     facts = facts_of(tmp_path / "out")
     assert facts["processes"] == 2

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import launch_two
 
 from robust_nlp.pipeline import certify
 from robust_nlp.recipe import recipe_to_yaml
@@ -39,15 +40,7 @@ def environment() -> dict[str, str]:
 
 
 def test_two_processes_share_the_parts_and_give_the_rows_of_one(tiny_recipe, recipe_file, tmp_path):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", SCRIPT, recipe_file, "--output", tmp_path / "two"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    launch_two(SCRIPT, recipe_file, "--output", tmp_path / "two")
     two = RunDirectory(tmp_path / "two")
     assert two.manifest()["stages"]["certify"]["processes"] == 2
     assert two.manifest()["stages"]["certify"]["complete"] is True

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import launch_two
 from typer.testing import CliRunner
 
 from robust_nlp import pipeline
@@ -193,15 +191,7 @@ def test_the_command_scores_and_says_where_the_tables_are(recipe, tmp_path):
 def test_two_processes_share_the_parts_and_give_the_rows_of_one(recipe, scored, tmp_path):
     path = tmp_path / "tiny.yaml"
     path.write_text(recipe_to_yaml(recipe), encoding="utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", SCRIPT, path, "--output", tmp_path / "two"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    launch_two(SCRIPT, path, "--output", tmp_path / "two")
     two = RunDirectory(tmp_path / "two")
     assert two.manifest()["stages"]["score"]["processes"] == 2
     assert ScoreStore(two.path).rows() == ScoreStore(scored.path).rows()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import launch_two
 from pyarrow import parquet
 from study_reviews import study_recipe, with_study
 
@@ -25,15 +23,7 @@ def test_two_processes_train_together_and_answer_as_one(tmp_path):
     recipe = with_study(recipe, keep_models=True)
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe_to_yaml(recipe), encoding="utf-8")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*launch, "--nproc_per_node", "2", SCRIPT, file, "--output", tmp_path / "out"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    done = launch_two(SCRIPT, file, "--output", tmp_path / "out")
     assert done.stdout.count("Accuracy in each held-out domain") == 1
     run = tmp_path / "out" / "fishr" / "air" / "seed-0"
     shared = parquet.read_table(run / "answers.parquet").to_pylist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from itertools import islice
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -17,6 +16,7 @@ from robust_nlp.errors import ModelError
 from robust_nlp.huggingface import TOLERANCE, HuggingFaceClassifier
 from robust_nlp.inputs import read
 from robust_nlp.mechanisms.base import FloatArray
+from robust_nlp.memory import forget
 
 K = TypeVar("K", bound=Hashable)
 
@@ -98,8 +98,7 @@ def remembered(
     if new:
         known.update(zip(new, fresh(new), strict=True))
     found = [known[key] for key in keys]
-    for key in list(islice(known, max(0, len(known) - CACHE_ENTRIES))):
-        del known[key]
+    forget(known, CACHE_ENTRIES)
     return found
 
 

@@ -9,8 +9,8 @@ from robust_nlp.compare.facts import score_of
 from robust_nlp.compare.tables import COLUMNS, measured_methods, milliseconds, perturbation_name
 from robust_nlp.reporting.accuracy import table_radii
 from robust_nlp.reporting.charts import span
+from robust_nlp.reporting.tables import NOTHING, Table, percent
 from robust_nlp.scoring.wording import estimate
-from robust_nlp.study.tables import NOTHING, Table, percent
 
 Facts = Mapping[str, Any]
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from robust_nlp import environment
 from robust_nlp.attacks.wording import write_attacks
 from robust_nlp.compare.contradictions import contradictions
 from robust_nlp.compare.facts import comparison_facts, told_radius
@@ -26,9 +22,9 @@ from robust_nlp.compare.words import cautions, findings, title
 from robust_nlp.errors import DataError
 from robust_nlp.files import write_whole
 from robust_nlp.report import write_report
-from robust_nlp.reporting.terminal import WIDTH
+from robust_nlp.reporting.findings import markdown, origin, terminal
+from robust_nlp.reporting.tables import Table
 from robust_nlp.scoring.run import write_scores
-from robust_nlp.study.tables import in_markdown, in_terminal
 
 #: Files of the page and of all numbers in the folder of a comparison.
 PAGE, FACTS = "report.html", "compare.json"
@@ -55,16 +51,17 @@ def write_comparison(found: Comparison, output: Path) -> str:
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     # The page is made from what is written, so that it can be made again from compare.json alone.
     page = render(json.loads(text))
-    latex = "\n\n".join(in_latex(table) for table in comparison_tables(facts))
+    tables = comparison_tables(facts)
+    latex = "\n\n".join(map(in_latex, tables))
     for name, content in (
         (FACTS, f"{text}\n"),
-        ("compare.md", markdown(facts)),
+        ("compare.md", _markdown(facts, tables)),
         ("compare.csv", in_csv(facts)),
         ("compare.tex", f"{latex}\n"),
         (PAGE, page),
     ):
         write_whole(output / name, content.encode())
-    return terminal(facts)
+    return terminal(facts, tables)
 
 
 def write_page(folder: Path) -> Path:
@@ -104,40 +101,19 @@ def all_facts(found: Comparison) -> dict[str, Any]:
         "contradictions": contradictions(facts["methods"], pictures),
         "lengths": length_facts(found, radius=told_radius(found.recipe.report.radii)),
         "examples": text_facts(found),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": environment.versions(),
-        "git_commit": environment.git_commit(),
+        **origin(),
     }
 
 
-def terminal(facts: Mapping[str, Any]) -> str:
-    """Return findings, tables and cautions as plain text."""
-    said = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in facts["findings"]]
-    shown = [in_terminal(table) for table in comparison_tables(facts)]
-    notes = [textwrap.fill(line, WIDTH) for line in facts["cautions"]]
-    return "\n\n".join([facts["title"], "\n".join(said), *shown, "\n".join(notes)])
-
-
-def markdown(facts: Mapping[str, Any]) -> str:
-    """Return the report as Markdown."""
+def _markdown(facts: Mapping[str, Any], tables: Sequence[Table]) -> str:
     made = made_with(facts)
-    return (
-        "\n\n".join(
-            [
-                f"# {facts['title']}",
-                "\n".join(f"- {line}" for line in facts["findings"]),
-                *(in_markdown(table) for table in comparison_tables(facts)),
-                "## How to read it",
-                "\n".join(f"- {line}" for line in facts["cautions"]),
-                "## How it was made",
-                f"`{facts['command']}`, commit {facts['git_commit'] or 'unknown'}; "
-                + "; ".join(f"{name} {value}" for name, value in made["host"].items())
-                + "; "
-                + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-                + ". compare.json has every number; each method's folder is a run of its own.",
-                f"Methods, and what they replace:\n\n```yaml\n{made['methods']}```",
-                f"What they replace it in, and what is measured:\n\n```yaml\n{made['shared']}```",
-            ]
-        )
-        + "\n"
+    return markdown(
+        facts,
+        tables,
+        host=made["host"],
+        where="compare.json has every number; each method's folder is a run of its own.",
+        recipes={
+            "Methods, and what they replace": made["methods"],
+            "What they replace it in, and what is measured": made["shared"],
+        },
     )

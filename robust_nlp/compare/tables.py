@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robust_nlp.compare.facts import certified_at, perturbations, score_of
+from robust_nlp.reporting.tables import NOTHING, Table, percent
 from robust_nlp.scoring.wording import estimate
-from robust_nlp.study.tables import NOTHING, Table, percent
 
 Facts = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from robust_nlp.encoding import ID, UnitEncoder
 from robust_nlp.errors import ModelError
 from robust_nlp.mechanisms.base import FloatArray, IntArray, Law, TextMechanism
 from robust_nlp.mechanisms.gaussian import GaussianEmbedding
+from robust_nlp.memory import forget
 from robust_nlp.units import join_units, split_units
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class DenoisedClassifier:
         found = self.base.classify(self._reader.keys(new)) if new else np.empty(0, np.int64)
         self._answers.update(zip(new, found.tolist(), strict=True))
         answers = [self._answers[text] for text in texts]
-        _forget(self._answers)
+        forget(self._answers, CACHE_ENTRIES)
         return answers
 
     def _mean_classes(self, versions: Sequence[Sequence[Text]]) -> list[int]:
@@ -197,7 +198,7 @@ class DenoisedClassifier:
                 scores = np.concatenate([self._reader.scores([key]) for key in keys])
                 answer = int(scores.mean(axis=0).argmax())
             answers.append(answer)
-        _forget(self._scores)
+        forget(self._scores, CACHE_ENTRIES)
         return answers
 
     def _of_base(self, name: str) -> Any:
@@ -253,9 +254,3 @@ def _whole(text: str, partner: str | None, protected: Side) -> Text:
     if partner is None:
         return text
     return (partner, text) if protected == "first" else (text, partner)
-
-
-def _forget(cache: dict[Text, Any]) -> None:
-    """Drop the oldest entries beyond the bound."""
-    for text in list(islice(cache, max(0, len(cache) - CACHE_ENTRIES))):
-        del cache[text]

@@ -34,16 +34,20 @@ def terminal_table(facts: Mapping[str, Any]) -> str:
         points = [curve.get(radius) for curve in curves]
         cells = [words.percent(point["share"] if point else 0.0) for point in points]
         table.add_row(str(radius), *cells)
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
-    console.print(table)
-    assert isinstance(console.file, io.StringIO)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
     summary = [textwrap.fill(line, WIDTH) for line in facts["summary"]]
     heading = f"{facts['measure'].capitalize()} by attacker"
-    text = [facts["title"], "", *summary, "", heading, *lines]
+    text = [facts["title"], "", *summary, "", heading, *lines_of(table)]
     if besides := sentences(facts):
         text += ["Proved besides"]
         text += [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in besides]
     if facts["audit"]:
         text += ["Audit", *(textwrap.fill(line, WIDTH) for line in facts["audit"]["sentences"])]
     return "\n".join(text)
+
+
+def lines_of(table: Table) -> list[str]:
+    """Return the lines of a table, without colours."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]

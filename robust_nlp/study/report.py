@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robust_nlp import environment
 from robust_nlp.files import write_whole
-from robust_nlp.reporting.terminal import WIDTH
+from robust_nlp.reporting.findings import markdown, origin, terminal
+from robust_nlp.reporting.tables import Table
 from robust_nlp.settings import to_yaml
 from robust_nlp.study.facts import study_facts
 from robust_nlp.study.results import StudyResults
-from robust_nlp.study.tables import in_markdown, in_terminal, study_tables
+from robust_nlp.study.tables import study_tables
 from robust_nlp.study.words import cautions, findings, title
 
 
@@ -35,47 +32,29 @@ def write_study(results: StudyResults, output: Path) -> str:
         "title": title(facts),
         "findings": findings(facts),
         "cautions": cautions(facts),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "versions": environment.versions(),
-        "git_commit": environment.git_commit(),
+        **origin(),
     }
     text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     write_whole(output / "study.json", f"{text}\n".encode())
-    write_whole(output / "study.md", markdown(facts).encode())
-    return terminal(facts)
+    write_whole(output / "study.md", _markdown(facts).encode())
+    return terminal(facts, _tables(facts))
 
 
-def terminal(facts: Mapping[str, Any]) -> str:
-    """Return findings, tables and cautions as plain text."""
-    said = [textwrap.fill(line, WIDTH, subsequent_indent="  ") for line in facts["findings"]]
-    shown = [in_terminal(table) for table in study_tables(facts) if table.rows]
-    notes = [textwrap.fill(line, WIDTH) for line in facts["cautions"]]
-    return "\n\n".join([facts["title"], "\n".join(said), *shown, "\n".join(notes)])
+def _tables(facts: Mapping[str, Any]) -> list[Table]:
+    return [table for table in study_tables(facts) if table.rows]
 
 
-def markdown(facts: Mapping[str, Any]) -> str:
-    """Return the report as Markdown."""
+def _markdown(facts: Mapping[str, Any]) -> str:
     recipe = facts["recipe"]
-    study = recipe["study"]
     variants = {each["variant"]: each["changes"] for each in facts["variants"]}
     shared = {name: recipe[name] for name in ("model", "data", "mechanism", "train", "certify")}
-    measured = {name: value for name, value in study.items() if name != "variants"}
-    return (
-        "\n\n".join(
-            [
-                f"# {facts['title']}",
-                "\n".join(f"- {line}" for line in facts["findings"]),
-                *(in_markdown(table) for table in study_tables(facts) if table.rows),
-                "## How to read it",
-                "\n".join(f"- {line}" for line in facts["cautions"]),
-                "## How it was made",
-                f"`{facts['command']}`, commit {facts['git_commit'] or 'unknown'}; "
-                + ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-                + ". study.json has every number of every run.",
-                f"What variants replace:\n\n```yaml\n{to_yaml(variants)}```",
-                f"What they replace it in, and what is measured:\n\n```yaml\n"
-                f"{to_yaml({**shared, 'study': measured})}```",
-            ]
-        )
-        + "\n"
+    measured = {name: value for name, value in recipe["study"].items() if name != "variants"}
+    return markdown(
+        facts,
+        _tables(facts),
+        where="study.json has every number of every run.",
+        recipes={
+            "What variants replace": to_yaml(variants),
+            "What they replace it in, and what is measured": to_yaml({**shared, "study": measured}),
+        },
     )

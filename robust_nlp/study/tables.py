@@ -1,72 +1,21 @@
-"""Tables of a study, for the terminal and for Markdown."""
+"""Tables of a study."""
 
 from __future__ import annotations
 
-import io
-import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table as RichTable
-from rich.text import Text
-
-from robust_nlp.reporting.terminal import WIDTH
+from robust_nlp.reporting.tables import NOTHING, Table, percent
 from robust_nlp.study.facts import WORST
 from robust_nlp.study.values import certified_name
 
 #: Domains in one table.
 DOMAINS = 7
 
-NOTHING = "–"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of a report.
-
-    Attributes:
-        title: What it shows.
-        header: Heads of the columns, the first of names, the others of numbers; lines may break.
-        rows: Cells, as texts.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
 
 def study_tables(facts: Mapping[str, Any]) -> list[Table]:
     """Return the tables of a study: by domain, against the control, robustness and cost."""
     return [*_domains(facts), _differences(facts), _robustness(facts)]
-
-
-def in_terminal(table: Table) -> str:
-    """Write a table for the terminal."""
-    shown = RichTable(box=SIMPLE_HEAD, safe_box=True, pad_edge=False)
-    for k, head in enumerate(table.header):
-        shown.add_column(Text(head), justify="right" if k else "left", vertical="bottom")
-    for row in table.rows:
-        shown.add_row(*map(Text, row))
-    console = Console(file=io.StringIO(), width=WIDTH, color_system=None, legacy_windows=False)
-    console.print(shown)
-    assert isinstance(console.file, io.StringIO)
-    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
-    return "\n".join([textwrap.fill(table.title, WIDTH), *lines])
-
-
-def in_markdown(table: Table) -> str:
-    """Write a table in Markdown."""
-    head = [name.replace("\n", " ") for name in table.header]
-    lines = [_row(head), _row(["---", *["--:"] * (len(head) - 1)])]
-    return "\n".join([f"**{table.title}**", "", *lines, *map(_row, table.rows)])
-
-
-def percent(share: float | None) -> str:
-    """Write a share in percent, without the sign."""
-    return NOTHING if share is None else f"{100.0 * share:.1f}"
 
 
 def points(difference: float | None) -> str:
@@ -149,7 +98,3 @@ def _robustness(facts: Mapping[str, Any]) -> Table:
 
 def _times(factor: float | None) -> str:
     return NOTHING if factor is None else f"{factor:.2f}"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

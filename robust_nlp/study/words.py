@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from robust_nlp.reporting.tables import percent
 from robust_nlp.reporting.words import count
 from robust_nlp.study.intervals import excludes_zero, seed_factor
-from robust_nlp.study.tables import between, percent, points
+from robust_nlp.study.tables import between, points
 
 Facts = Mapping[str, Any]
 
