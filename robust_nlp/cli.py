@@ -262,7 +262,6 @@ def report(
 
 def _page_of_comparison(folder: Path, with_options: bool) -> None:
     from robust_nlp.compare.report import write_page
-    from robust_nlp.errors import RobustNLPError
 
     if with_options:
         raise RobustNLPError(
