@@ -32,6 +32,7 @@ SPLITS = {
 }
 SMALL = [
     "model.device=cpu",
+    "model.dtype=bfloat16",
     "model.max_length=64",
     "train.args.bf16=true",
     "train.args.max_steps=240",

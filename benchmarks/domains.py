@@ -34,6 +34,7 @@ DATA = {
 }
 SMALL = [
     "model.device=cpu",
+    "model.dtype=bfloat16",
     "model.freeze=4",
     "model.max_length=32",
     "train.args.max_steps=60",
