@@ -227,8 +227,8 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "first; the search sees soft votes, and a judge with fresh votes confirms each success. "
         "`votes`: of the search, and of the judge at most; classifiers with fewer than 32 and "
         "1,000 answer in bfloat16. Doubts of the judge and abstentions count as broken in clean "
-        "and robust accuracy. Certified, and not broken, are of word edits of any kind (masking: of substitutions "
-        "alone), alpha 0.05, and bound the truth from both sides: a text counts as not broken "
+        "and robust accuracy. Certified, and not broken, are of word edits of any kind (masking: "
+        "substitutions alone), alpha 0.05, and bound the truth from both sides: a text counts as not broken "
         "within r edits unless a confirmed find is that near, or its answer is wrong without any; "
         "doubts and abstentions count as not broken there.",
         "",
