@@ -220,17 +220,17 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
     lines = [
         "# Attacks and certificates on the same texts",
         "",
-        "MiniLM (22 M parameters, 6 layers), trained for three epochs; AG News with 8,000 rows, of "
-        "which the first 64 tokens are read. The first texts of the test file, as many as the "
+        "MiniLM (22 M parameters, 6 layers), trained for three epochs; AG News with 8,000 rows, "
+        "of which the first 64 tokens are read. The first texts of the test file, as many as the "
         "table says. `adversarial`: trained with FreeLB. `deletion`, `masking`: trained under the "
         "noise, smoothed by votes. Robust accuracy is the worst case of all attacks, the cheapest "
         "first; the search sees soft votes, and a judge with fresh votes confirms each success. "
         "`votes`: of the search, and of the judge at most; classifiers with fewer than 32 and "
         "1,000 answer in bfloat16. Doubts of the judge and abstentions count as broken in clean "
         "and robust accuracy. Certified, and not broken, are of word edits of any kind (masking: "
-        "substitutions alone), alpha 0.05, and bound the truth from both sides: a text counts as not broken "
-        "within r edits unless a confirmed find is that near, or its answer is wrong without any; "
-        "doubts and abstentions count as not broken there.",
+        "substitutions alone), alpha 0.05, and bound the truth from both sides: a text counts as "
+        "not broken within r edits unless a confirmed find is that near, or its answer is wrong "
+        "without any; doubts and abstentions count as not broken there.",
         "",
         "| data | classifier | texts | clean % | robust % | score | in search % | finds inside a "
         "radius | audit | votes |",
