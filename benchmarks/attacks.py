@@ -227,14 +227,15 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "first; the search sees soft votes, and a judge with fresh votes confirms each success. "
         "`votes`: of the search, and of the judge at most; classifiers with fewer than 32 and "
         "1,000 answer in bfloat16. Doubts of the judge and abstentions count as broken in clean "
-        "and robust accuracy. Certified, and not broken, are of word edits of any kind (masking: "
-        "substitutions alone), alpha 0.05, and bound the truth from both sides: a text counts as "
-        "not broken within r edits unless a confirmed find is that near, or its answer is wrong "
-        "without any; doubts and abstentions count as not broken there.",
+        "and robust accuracy, as unbroken in the lenient column. Certified, and not broken, are "
+        "of word edits of any kind (masking: substitutions alone), alpha 0.05, and bound the "
+        "truth from both sides: a text counts as not broken within r edits unless a confirmed "
+        "find is that near, or its answer is wrong without any; doubts and abstentions count as "
+        "not broken there.",
         "",
-        "| data | classifier | texts | clean % | robust % | score | in search % | finds inside a "
-        "radius | audit | votes |",
-        "|---|---|--:|--:|--:|--:|--:|--:|---|--:|",
+        "| data | classifier | texts | clean % | robust % | lenient % | score | in search % | finds "
+        "inside a radius | audit | votes |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for row in entries:
         worst, beside = row["worst_case"], row["certificates"]
@@ -250,6 +251,7 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         lines.append(
             f"| {row['data']} | {row['variant']} | {worst['examples']} "
             f"| {estimate(worst['clean_accuracy'])} | {estimate(worst['robust_accuracy'])} "
+            f"| {100 * worst['robust_accuracy_lenient']['value']:.1f} "
             f"| {estimate(worst['robustness_score'], points=True)} "
             f"| {100 * worst['in_search_accuracy']['value']:.1f} | {inside} | {said} | {votes} |"
         )
