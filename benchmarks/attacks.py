@@ -233,8 +233,8 @@ def markdown(entries: list[dict[str, Any]], versions: dict[str, str]) -> str:
         "find is that near, or its answer is wrong without any; doubts and abstentions count as "
         "not broken there.",
         "",
-        "| data | classifier | texts | clean % | robust % | lenient % | score | in search % | finds "
-        "inside a radius | audit | votes |",
+        "| data | classifier | texts | clean % | robust % | lenient % | score | in search % "
+        "| finds inside a radius | audit | votes |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|---|--:|",
     ]
     for row in entries:
