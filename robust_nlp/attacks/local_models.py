@@ -17,21 +17,25 @@ _TOKENS = 512
 
 
 class SentenceVectors:
-    """Sentences as vectors of all-MiniLM-L6-v2: the mean over tokens, of length one."""
+    """Sentences as vectors of all-MiniLM-L6-v2: the mean over tokens, of length one.
 
-    def __init__(self) -> None:
+    Args:
+        device: The torch device that the model runs on; vectors come back on it.
+    """
+
+    def __init__(self, device: str = "cpu") -> None:
         from transformers import AutoModel, AutoTokenizer
 
         folder = resolve_base("embedded:minilm")
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
-        self._model = AutoModel.from_pretrained(folder).eval()
+        self._model = AutoModel.from_pretrained(folder).to(device).eval()
 
     @torch.no_grad()
     def __call__(self, sentences: Sequence[str]) -> torch.Tensor:
         """Return a vector for each sentence; shape `(sentences, 384)`."""
         inputs = self._tokenizer(
             list(sentences), padding=True, truncation=True, max_length=256, return_tensors="pt"
-        )
+        ).to(self._model.device)
         states = self._model(**inputs).last_hidden_state
         seen = inputs["attention_mask"][..., None].to(states.dtype)
         means = (states * seen).sum(dim=1) / seen.sum(dim=1)
@@ -39,8 +43,8 @@ class SentenceVectors:
 
 
 @cache
-def sentence_vectors() -> SentenceVectors:
-    return SentenceVectors()
+def sentence_vectors(device: str = "cpu") -> SentenceVectors:
+    return SentenceVectors(device)
 
 
 @lru_cache(maxsize=2)

@@ -121,7 +121,7 @@ def _with_minilm(constraint: Any) -> Any:
         return constraint
     new: Any = object.__new__(_minilm_class())
     new.__dict__.update(constraint.__dict__)
-    new.encode = sentence_vectors()
+    new.encode = sentence_vectors(str(textattack("shared.utils").device))  # as its own encoders
     return new
 
 
