@@ -21,7 +21,9 @@ def contradictions(methods: Iterable[Facts], sandwiches: Facts) -> dict[str, Any
 
     Returns:
         `held`: whether every check was passed, `None` if nothing was checked; `checks`, one a
-        method and source; `found`: the texts inside a certified radius that have another answer.
+        method and source, with the `example_id`s of the `texts` that are against it (of an audit,
+        of those that it quotes); `found`: the texts inside a certified radius that have another
+        answer.
     """
     checks = [check for method in methods for check in _checks(method, sandwiches)]
     return {
@@ -63,7 +65,9 @@ def check_sentence(check: Facts) -> str:
         f"{check['method']}: {check['compared']:,} {by}, {check['inside']:,} against certificates"
     )
     if check["inside"]:
-        said += f" ({check['allowed']:,} allowed)"
+        texts = check["texts"]
+        named = f"{agree(len(texts), 'text', 'texts')} {', '.join(map(str, texts))}"
+        said += f" ({check['allowed']:,} allowed; {named})"
     return f"{said}." if check["held"] else f"{said}: a certificate is wrong."
 
 
@@ -80,6 +84,7 @@ def _checks(method: Facts, sandwiches: Facts) -> Iterable[dict[str, Any]]:
             "held": beside["held"],
             "compared": beside["compared"],
             "inside": len(ids),
+            "texts": sorted(ids),
             "found": [{"method": name, "by": "attacks", **_only(each)} for each in found],
         }
         texts, judged = _judged_otherwise(name, sandwiches)
@@ -90,6 +95,7 @@ def _checks(method: Facts, sandwiches: Facts) -> Iterable[dict[str, Any]]:
             "held": len(judged) <= beside["allowed"],
             "compared": texts,
             "inside": len(judged),
+            "texts": sorted(judged),
             "found": [],
         }
     audit = None if method["report"] is None else method["report"]["audit"]
@@ -103,6 +109,7 @@ def _checks(method: Facts, sandwiches: Facts) -> Iterable[dict[str, Any]]:
             "held": audit["passed"],
             "compared": audit["judged"],
             "inside": audit["wrong"],
+            "texts": sorted({each["example_id"] for each in found}),
             "allowed": audit["allowed"],
             "found": [{"method": name, "by": "audit", **_only(each)} for each in found],
         }

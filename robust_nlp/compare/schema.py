@@ -196,6 +196,7 @@ class Check(_Strict):
     held: bool
     compared: int
     inside: int
+    texts: list[int]
     allowed: int
 
 
