@@ -103,7 +103,7 @@ def recipe(name: str, variant: str, data: str, *extra: str) -> Any:
 
 def attacks(name: str, variant: str, swaps: str) -> list[str]:
     """Return the attack section of a recipe."""
-    search, judge = VOTES.get((name, variant), (32, 1_000))
+    votes = zip(("search", "judge"), VOTES.get((name, variant), ()), strict=False)
     names = [*ATTACKS, "bae"] if MASKED_LM.exists() else list(ATTACKS)
     kind = "plain" if variant in UNSMOOTHED else "smoothed"
     return [
@@ -111,8 +111,7 @@ def attacks(name: str, variant: str, swaps: str) -> list[str]:
         f"attack.attacks={json.dumps(names)}",
         f"attack.swaps={swaps}",
         "attack.stand_ins=missing",
-        f"attack.search_votes={search}",
-        f"attack.judge_votes={judge}",
+        *(f"attack.{who}_votes={number}" for who, number in votes),
         *([f"attack.masked_lm={MASKED_LM}"] if MASKED_LM.exists() else []),
     ]
 
@@ -175,11 +174,9 @@ def table() -> None:
                     "data": path.parent.parent.name,
                     "variant": path.parent.name,
                     "classifier": kind,
-                    "votes": None
-                    if kind == "plain"
-                    else [
-                        manifest["recipe"]["attack"][f"{who}_votes"] for who in ("search", "judge")
-                    ],
+                    "votes": [found["search_votes"], found["judge_votes"]]
+                    if "search_votes" in found
+                    else None,
                     **{name: found[name] for name in ("worst_case", "attacks", "findings")},
                     "certificates": found["certificates"],
                     "unbroken": unbroken(run, kind),

@@ -23,7 +23,7 @@ class SentenceVectors:
         device: The torch device that the model runs on; vectors come back on it.
     """
 
-    def __init__(self, device: str = "cpu") -> None:
+    def __init__(self, device: str) -> None:
         from transformers import AutoModel, AutoTokenizer
 
         folder = resolve_base("embedded:minilm")
