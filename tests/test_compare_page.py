@@ -16,7 +16,7 @@ from test_report import Page
 from typer.testing import CliRunner
 
 from robust_nlp.cli import app
-from robust_nlp.compare.contradictions import LOUD, contradictions, verdict
+from robust_nlp.compare.contradictions import LOUD, check_sentence, contradictions, verdict
 from robust_nlp.compare.drive import compare_methods
 from robust_nlp.compare.page import render
 from robust_nlp.compare.report import all_facts, write_page
@@ -231,6 +231,10 @@ def test_audits_count(facts):
         }
     ]
     assert verdict(found) == f"{LOUD} deletion."
+    (told,) = [check for check in found["checks"] if check["by"] == "audit"]
+    assert "1 against certificates (0 allowed; text 3): a certificate" in check_sentence(told)
+    more = check_sentence({**told, "inside": 12})  # audits quote the first of them
+    assert "12 against certificates (0 allowed; among them text 3): a certificate" in more
     methods[1]["report"]["audit"] = {**audit, "passed": True, "wrong": 0, "contradictions": []}
     assert contradictions(methods, {})["held"] is True
 

@@ -67,6 +67,8 @@ def check_sentence(check: Facts) -> str:
     if check["inside"]:
         texts = check["texts"]
         named = f"{agree(len(texts), 'text', 'texts')} {', '.join(map(str, texts))}"
+        if len(texts) < check["inside"]:
+            named = f"among them {named}"
         said += f" ({check['allowed']:,} allowed; {named})"
     return f"{said}." if check["held"] else f"{said}: a certificate is wrong."
 
