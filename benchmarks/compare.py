@@ -35,9 +35,9 @@ SMALL = [
     "model.dtype=bfloat16",
     "model.max_length=64",
     "train.args.bf16=true",
-    "train.args.max_steps=240",
-    "train.args.eval_steps=80",
-    "train.args.save_steps=80",
+    "train.args.max_steps=160",
+    "train.args.eval_steps=40",
+    "train.args.save_steps=40",
     "train.selection_limit=100",
     "certify.plan.max_votes=300",
     "attack.search_votes=16",
@@ -45,7 +45,7 @@ SMALL = [
     "attack.check_examples=8",
 ]
 DENOISER = "compare.methods.denoised.set.denoiser.train.args"
-SMALL_DENOISER = [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=480"]
+SMALL_DENOISER = [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=320"]
 
 app = typer.Typer(add_completion=False)
 

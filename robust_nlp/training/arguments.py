@@ -168,7 +168,7 @@ def compares_domains(recipe: Recipe) -> bool:
 
 
 def _domain_arguments(recipe: Recipe) -> dict[str, Any]:
-    """Return what `FishrConfig` adds; without domains, the mean loss and an order at random."""
+    """Return what `FishrConfig` adds; without domains, the mean loss alone."""
     if recipe.train.domains is None:
         return {"objective": "erm", "balanced_batches": False}
     fields = dataclasses.fields(recipe.train.domains)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -52,3 +53,20 @@ class LengthGroupedSampler(Sampler[int]):
         for i in rng.permutation(len(batches)):
             yield from batches[i].tolist()
         yield from order[full:].tolist()
+
+
+def grouped_by_length(rows: Any, args: Any) -> LengthGroupedSampler:
+    """Return the order in which a trainer takes rows.
+
+    Args:
+        rows: The training set; a row has `text` and `pair`, which may be `None`.
+        args: The trainer's arguments.
+    """
+    return LengthGroupedSampler(
+        [
+            len(row["text"]) + len(row["pair"] or "")
+            for row in map(rows.__getitem__, range(len(rows)))
+        ],
+        batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        seed=args.seed if args.data_seed is None else args.data_seed,
+    )

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer
 
 from robust_nlp.training.gaussian import EmbeddingNoise
-from robust_nlp.training.sampler import LengthGroupedSampler
+from robust_nlp.training.sampler import grouped_by_length
 
 
 def noisy_loss(
@@ -125,12 +125,8 @@ class NoisyTrainer(Trainer):
             return super().compute_loss(model, batch, *args, **kwargs)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        args, n = self.args, len(rows)
-        return LengthGroupedSampler(
-            [len(row["text"]) + len(row["pair"] or "") for row in map(rows.__getitem__, range(n))],
-            batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            seed=args.seed if args.data_seed is None else args.data_seed,
+        return grouped_by_length(
+            self.train_dataset if train_dataset is None else train_dataset, self.args
         )
 
     def evaluate(
