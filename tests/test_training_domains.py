@@ -118,6 +118,28 @@ def test_embeddings_are_attacked_without_domains(base, tmp_path, adversary):  # 
     assert any(not np.array_equal(v, trained["without"][k]) for k, v in trained["with"].items())
 
 
+def test_adversaries_take_the_batches_of_other_training(base, tmp_path, monkeypatch):  # noqa: F811
+    """Costs of trainings compare only if neither has the longer batches."""
+    read = NoisyCollator.__call__
+    batches: list[list[int]] = []
+
+    def noted(self, examples):
+        batches.append([example["example_id"] for example in examples])
+        return read(self, examples)
+
+    monkeypatch.setattr(NoisyCollator, "__call__", noted)
+    seen = {}
+    for name, chosen in {"with": FreeLB(steps=2), "without": None}.items():
+        batches.clear()
+        options = {"adversarial": chosen, "args": {"num_train_epochs": 2}}
+        train(recipe(base, **options), reviews("train", 32), reviews("v", 8), tmp_path / name)
+        seen[name] = list(batches)
+    assert seen["with"] == seen["without"]
+    epochs = [sorted(sum(seen["with"][start : start + 4], [])) for start in (0, 4)]
+    assert epochs == [list(range(32))] * 2
+    assert seen["with"][:4] != seen["with"][4:]
+
+
 def test_environments_need_no_domains(base, tmp_path):  # noqa: F811
     environments = Environments(perturbations={"clean": None, "deleted": {"kind": "delete_words"}})
     plain = recipe(base, args={"per_device_train_batch_size": 16})
