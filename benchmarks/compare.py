@@ -40,6 +40,8 @@ SMALL = [
     "train.args.save_steps=40",
     "train.selection_limit=100",
     "certify.plan.max_votes=300",
+    "score.perturbations=[{kind: delete_words, rates: [0.2, 0.4]},"
+    " {kind: delete_words, order: most_important, rates: [0.2, 0.4]}]",
     "attack.search_votes=16",
     "attack.judge_votes=400",
     "attack.check_examples=8",
