@@ -36,6 +36,7 @@ from robust_nlp.denoising.gaps import aligned, default_gap_masks, gap_counts, wi
 from robust_nlp.denoising.heads import load_masked_lm
 from robust_nlp.denoising.wording import NO_TARGET, Wording
 from robust_nlp.errors import ModelError
+from robust_nlp.inputs import read
 from robust_nlp.mechanisms import AdaptiveDeletion, BagDeletion
 from robust_nlp.mechanisms.combined import CombinedNoise
 
@@ -206,6 +207,31 @@ def test_rounds_fill_the_surest_first_and_read_what_they_filled():
 
 
 @pytest.mark.parametrize("name", MASKED_LMS)
+def test_words_are_scored_at_the_masks_alone(name):
+    denoiser = masked_lm(name)
+    wording = denoiser._wording
+    wording.learn(["good"])
+    both = [[None, "good", None], [None, None, "good"], ["good", "good", None]]
+    keys = [wording.key(wording.lay_out(words).body) for words in both]
+    keys = [key for key in keys if len(key) == len(keys[0])]
+    ids, types = (None if x is None else torch.tensor(x.astype("int64")) for x in read(keys))
+    inputs = {"input_ids": ids} if types is None else {"input_ids": ids, "token_type_ids": types}
+    seen: list[tuple[int, ...]] = []
+    head = denoiser.model.get_output_embeddings()
+    hook = head.register_forward_hook(lambda _, args, __: seen.append(tuple(args[0].shape[:-1])))
+    denoiser.model.eval()
+    with torch.inference_mode():
+        scores = denoiser._logits(keys)
+        hook.remove()
+        whole = denoiser.model(**inputs).logits
+    masks = ids == denoiser.tokenizer.mask_token_id
+    assert len(keys) > 1
+    assert seen == [(int(masks.sum()),)]
+    for found, row, where in zip(scores, whole, masks, strict=True):
+        torch.testing.assert_close(found, row[where], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MASKED_LMS)
 @pytest.mark.parametrize(
     "settings", [{}, {"rounds": 3}, {"fills": 3, "temperature": 1.0, "rounds": 2, "gap_masks": 0.5}]
 )
@@ -300,7 +326,9 @@ def test_drawn_versions_differ_and_come_back_with_the_seed():
 def test_versions_of_a_text_are_read_once_in_the_first_round():
     denoiser = masked_lm(fills=5, temperature=1.0)
     passes = Counter()
-    denoiser.model.register_forward_hook(lambda _, __, out: passes.update(n=len(out.logits)))
+    denoiser.model.register_forward_pre_hook(
+        lambda _, __, inputs: passes.update(n=len(inputs["input_ids"])), with_kwargs=True
+    )
     denoiser.repair([NOISY[0]] * 7)
     assert passes["n"] == 1
 

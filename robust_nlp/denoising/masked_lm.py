@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,9 +194,12 @@ class MaskedLMDenoiser:
         arguments = {"input_ids": self._tensor(ids)}
         if types is not None:
             arguments["token_type_ids"] = self._tensor(types)
-        logits = self.model(**arguments).logits
         masked = arguments["input_ids"] == self._wording.mask_id
-        return [rows[where] for rows, where in zip(logits, masked, strict=True)]
+        with _scored(self.model, masked):
+            logits = self.model(**arguments).logits
+        if logits.ndim == 3:
+            logits = logits[masked]
+        return list(logits.split(masked.sum(dim=1).tolist()))
 
     def _choose(self, scored: Sequence[tuple[_Draft, torch.Tensor]]) -> list[Chosen]:
         """Choose tokens for the open slots of each draft, given the scores there."""
@@ -218,6 +222,31 @@ class MaskedLMDenoiser:
 
     def _tensor(self, ids: Ids) -> torch.Tensor:
         return torch.from_numpy(ids.astype(np.int64)).to(self.model.device)
+
+
+@contextmanager
+def _scored(model: Any, where: torch.Tensor) -> Iterator[None]:
+    """Let the last layer, a product with all the vocabulary, see some tokens alone.
+
+    The answer is then of shape `(tokens chosen, vocabulary)`. A model that does not call that layer
+    with the hidden states of all tokens answers as ever.
+
+    Args:
+        model: The masked language model.
+        where: The tokens; shape `(rows, tokens)`.
+    """
+
+    def choose_tokens(_: Any, args: tuple[Any, ...]) -> Any:
+        whole = bool(args) and args[0].shape[:-1] == where.shape
+        return (args[0][where], *args[1:]) if whole else None
+
+    head = model.get_output_embeddings()
+    hook = None if head is None else head.register_forward_pre_hook(choose_tokens)
+    try:
+        yield
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 @dataclass
