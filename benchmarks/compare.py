@@ -47,7 +47,7 @@ SMALL = [
     "attack.check_examples=8",
 ]
 DENOISER = "compare.methods.denoised.set.denoiser.train.args"
-#: The denoiser reads texts whole, and scores the vocabulary at every mask: on AG News, twice as long.
+#: A denoiser scores the vocabulary at every mask, and AG News has twice as many a text.
 DENOISER_STEPS = {"sst2": 320, "agnews": 160}
 
 app = typer.Typer(add_completion=False)
