@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 
 from robust_nlp.errors import RecipeError
@@ -18,7 +17,7 @@ from robust_nlp.training.arguments import compares_domains
 from robust_nlp.training.averaging import WeightAveraging
 from robust_nlp.training.collators import NoiseEpoch, NoisyCollator
 from robust_nlp.training.gaussian import EmbeddingNoise
-from robust_nlp.training.sampler import grouped_by_length
+from robust_nlp.training.sampler import TakesLengthsTogether
 from robust_nlp.training.selection import Selection
 from robust_nlp.training.trainer import NoisyTrainer, disagreement
 
@@ -86,13 +85,8 @@ def make_trainer(
     return trainer(extra_loss=_sum(extra) if extra else None, **shared)
 
 
-class _WithoutDomains(FishrTrainer):
+class _WithoutDomains(TakesLengthsTogether, FishrTrainer):
     """One for adversaries alone, whose batches are those of `NoisyTrainer`."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return grouped_by_length(
-            self.train_dataset if train_dataset is None else train_dataset, self.args
-        )
 
 
 def _consistency(weight: float, draws: int) -> ExtraLoss:

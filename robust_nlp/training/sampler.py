@@ -55,18 +55,20 @@ class LengthGroupedSampler(Sampler[int]):
         yield from order[full:].tolist()
 
 
-def grouped_by_length(rows: Any, args: Any) -> LengthGroupedSampler:
-    """Return the order in which a trainer takes rows.
+class TakesLengthsTogether:
+    """A mixin for a `transformers.Trainer` that takes its rows by a `LengthGroupedSampler`.
 
-    Args:
-        rows: The training set; a row has `text` and `pair`, which may be `None`.
-        args: The trainer's arguments.
+    A row of its training set has `text` and `pair`, which may be `None`.
     """
-    return LengthGroupedSampler(
-        [
-            len(row["text"]) + len(row["pair"] or "")
-            for row in map(rows.__getitem__, range(len(rows)))
-        ],
-        batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        seed=args.seed if args.data_seed is None else args.data_seed,
-    )
+
+    args: Any
+    train_dataset: Any
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        args, n = self.args, len(rows)
+        return LengthGroupedSampler(
+            [len(row["text"]) + len(row["pair"] or "") for row in map(rows.__getitem__, range(n))],
+            batch_size=args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+        )

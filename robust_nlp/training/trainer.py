@@ -8,11 +8,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Sampler
 from transformers import Trainer
 
 from robust_nlp.training.gaussian import EmbeddingNoise
-from robust_nlp.training.sampler import grouped_by_length
+from robust_nlp.training.sampler import TakesLengthsTogether
 
 
 def noisy_loss(
@@ -72,7 +71,7 @@ def disagreement(logits: torch.Tensor, *, draws: int) -> torch.Tensor:
     return (log_mean.exp() * (log_mean - log_p)).sum()
 
 
-class NoisyTrainer(Trainer):
+class NoisyTrainer(TakesLengthsTogether, Trainer):
     """A `Trainer` for batches of a `NoisyCollator`, with an evaluation of our own.
 
     The loss is the same for every split of an optimizer step into batches and processes. Texts of
@@ -123,11 +122,6 @@ class NoisyTrainer(Trainer):
             return super().compute_loss(model, inputs, *args, **kwargs)
         with self._noise.added(inputs) as batch:
             return super().compute_loss(model, batch, *args, **kwargs)
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return grouped_by_length(
-            self.train_dataset if train_dataset is None else train_dataset, self.args
-        )
 
     def evaluate(
         self,
