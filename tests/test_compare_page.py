@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from compare_reviews import METHODS, TRIED, attacked, compare_recipe, facts_of, loaded
+from compare_reviews import METHODS, SCORED, TRIED, attacked, compare_recipe, facts_of, loaded
 from pydantic import ValidationError
 from test_report import Page
 from typer.testing import CliRunner
@@ -18,12 +19,17 @@ from typer.testing import CliRunner
 from robust_nlp.cli import app
 from robust_nlp.compare.contradictions import LOUD, check_sentence, contradictions, verdict
 from robust_nlp.compare.drive import compare_methods
+from robust_nlp.compare.highlights import highlights
 from robust_nlp.compare.page import render
 from robust_nlp.compare.report import all_facts, write_page
 from robust_nlp.compare.results import Comparison
 from robust_nlp.compare.schema import FILE, ComparisonFile, comparison_schema
+from robust_nlp.compare.tables import named_tables
+from robust_nlp.compare.words import front_sentence
 from robust_nlp.errors import DataError
 from robust_nlp.recipe import ReportRecipe
+from robust_nlp.reporting import same_answer
+from robust_nlp.scoring.measured import ABSTAINS
 from robust_nlp.scoring.store import ScoreStore
 
 ALL = "insert+delete+substitute"
@@ -393,3 +399,58 @@ def test_versions_of_texts_are_answered_wrongly_and_come_from_the_rows(made):
                 assert version["edits"] == min(row["edits"] for row in wrong)
                 assert version["text"] in [row["text"] for row in wrong]
     assert seen
+
+
+def always(found: Comparison, name: str, label: int) -> Comparison:
+    """The same comparison, as if a method gave each scored text the same class."""
+    methods = []
+    for method in found.methods:
+        if method.name == name:
+            assert method.measured is not None
+            clean = method.measured.clean
+            clean = dataclasses.replace(clean, predicted=np.full_like(clean.predicted, label))
+            measured = dataclasses.replace(method.measured, clean=clean)
+            method = dataclasses.replace(method, measured=measured)
+        methods.append(method)
+    return dataclasses.replace(found, methods=methods)
+
+
+def test_a_method_that_hardly_reads_a_text_does_not_shine(made, monkeypatch):
+    found = with_attacks(made[0])
+    measured = found.methods[1].measured
+    assert measured is not None
+    true = int((measured.labels == 1).sum())
+    assert 0 < true <= SCORED - 2  # not of that class, most of the texts
+    few = as_read(always(found, "deletion", 1))
+    assert few["methods"][1]["same_answer"] == {
+        "class": "1",  # nobody named the classes
+        "answers": SCORED,
+        "answered": SCORED,
+        "share": 1.0,
+        "true": true,
+        "hardly_reads": False,  # too few to say
+    }
+    table = named_tables(few)["accuracy"]
+    assert table.rows[1][table.header.index("same answer")] == "100.0"
+    assert any("deletion" in point["method"] for f in few["fronts"] for point in f["points"])
+    monkeypatch.setattr(same_answer, "ANSWERS", SCORED)
+    told = as_read(always(found, "deletion", 1))
+    ComparisonFile.model_validate(told)
+    assert told["fronts"]
+    for front in told["fronts"]:
+        assert "deletion" not in [point["method"] for point in front["points"]]
+        assert "deletion" not in {*front["front"], *front["dominated"].values()}
+        left_out = " Left out, since nearly all answers are the same: deletion."
+        assert front_sentence(front).endswith(left_out) == ("deletion" in front["same_answer"])
+    assert "deletion" in told["fronts"][0]["same_answer"]
+    assert all("deletion" not in best.methods for best in highlights(told))
+    said = f"{SCORED} of {SCORED} answers are “1”, and only {true} of these texts are"
+    assert said in told["findings"][1]
+    assert said in " ".join(Read(render(told)).said)
+
+
+def test_abstentions_are_no_answers(made, monkeypatch):
+    monkeypatch.setattr(same_answer, "ANSWERS", 0)
+    told = as_read(always(made[0], "deletion", ABSTAINS))
+    assert told["methods"][1]["same_answer"] is None
+    named_tables(told)

@@ -14,7 +14,10 @@ from robust_nlp.compare.methods import comparison_of
 from robust_nlp.compare.results import Comparison, MethodResults
 from robust_nlp.recipe import recipe_to_dict
 from robust_nlp.reporting.accuracy import table_radii
+from robust_nlp.reporting.breakdown import class_name
+from robust_nlp.reporting.same_answer import SameAnswer
 from robust_nlp.scoring.estimates import difference, mean
+from robust_nlp.scoring.measured import ABSTAINS
 from robust_nlp.scoring.perturbations import DeleteWords
 from robust_nlp.scoring.tables import compare
 
@@ -85,6 +88,7 @@ def method_facts(found: Comparison, method: MethodResults, baseline: MethodResul
         "missing": dict(method.missing),
         "clean_accuracy": None if scores is None else _only(scores["clean"])["accuracy"],
         "abstained": None if scores is None else _only(scores["clean"])["abstained"],
+        "same_answer": _same_answer(method),
         "domains": domains,
         "worst_domain": min(
             domains, key=lambda each: (each["accuracy"]["value"], each["domain"]), default=None
@@ -185,7 +189,8 @@ def fronts(
 
     Robustness is the certified accuracy at the first radius of at least 1 against each threat, the
     accuracy under the worst attack, and the mean accuracy as words are deleted. A plain classifier
-    certifies nothing. Methods that certify something else only are left out of a front.
+    certifies nothing. Methods that certify something else only are left out of a front, and so are
+    those that hardly read a text: nothing is harder to fool than one and the same answer.
     """
     radius = told_radius(chosen)
     found = []
@@ -218,10 +223,12 @@ def _front(
     perturbation: str | None = None,
 ) -> dict[str, Any]:
     costs = {m["method"]: m["cost"]["answer"] for m in methods}
+    known = {n: v for n, v in values.items() if v is not None and costs[n] is not None}
+    same = [m["method"] for m in methods if m["method"] in known and hardly_reads(m)]
     points = [
         Point(method=name, robustness=value, cost=costs[name]["seconds"])
-        for name, value in values.items()
-        if value is not None and costs[name] is not None
+        for name, value in known.items()
+        if name not in same
     ]
     return {
         "kind": kind,
@@ -231,6 +238,33 @@ def _front(
         "points": [dataclasses.asdict(point) for point in points],
         "front": [point.method for point in pareto_front(points)],
         "dominated": dominating(points),
+        "same_answer": same,
+    }
+
+
+def hardly_reads(method: Mapping[str, Any]) -> bool:
+    """Tell whether a method gives nearly all texts the same answer; see `SameAnswer`."""
+    found = method["same_answer"]
+    return found is not None and found["hardly_reads"]
+
+
+def _same_answer(method: MethodResults) -> dict[str, Any] | None:
+    """Return the class that a method gives the scored texts most often."""
+    if method.measured is None or method.scores is None:
+        return None
+    predicted = method.measured.clean.predicted[:, 0]
+    answered = predicted != ABSTAINS
+    labels = method.measured.labels[answered].tolist()
+    same = SameAnswer.of(predicted[answered].tolist(), labels)
+    if same is None:
+        return None
+    return {
+        "class": class_name(method.scores["labels"], same.label),
+        "answers": same.answers,
+        "answered": same.answered,
+        "share": same.answers / same.answered,
+        "true": same.true,
+        "hardly_reads": same.hardly_reads,
     }
 
 

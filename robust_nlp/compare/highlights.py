@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robust_nlp.compare.facts import certified_at, score_of
+from robust_nlp.compare.facts import certified_at, hardly_reads, score_of
 from robust_nlp.compare.tables import measured_methods, milliseconds, perturbation_name
 from robust_nlp.reporting.words import agree, count, percent
 
@@ -35,8 +35,11 @@ class Highlight:
 
 
 def highlights(facts: Facts) -> list[Highlight]:
-    """Return the best methods by accuracy, deletion, certificates, attacks and time."""
-    methods = measured_methods(facts)
+    """Return the best methods by accuracy, deletion, certificates, attacks and time.
+
+    Methods that hardly read a text are left out.
+    """
+    methods = [method for method in measured_methods(facts) if not hardly_reads(method)]
     found = [_best(methods, "best clean accuracy", lambda m: m["clean_accuracy"]["value"])]
     for name in facts["perturbations"]:
         found.append(

@@ -55,6 +55,17 @@ class Domain(_Strict):
     accuracy: Estimate
 
 
+class SameAnswer(_Strict):
+    """The class that a method gives the scored texts most often; see `reporting.same_answer`."""
+
+    class_: str = Field(alias="class")
+    answers: int
+    answered: int
+    share: float
+    true: int
+    hardly_reads: bool
+
+
 class Rate(_Open):
     """Accuracy at one rate of a perturbation."""
 
@@ -138,6 +149,7 @@ class Method(_Strict):
     missing: dict[str, str]
     clean_accuracy: Estimate | None
     abstained: float | None
+    same_answer: SameAnswer | None
     domains: list[Domain]
     worst_domain: Domain | None
     scores: list[Score]
@@ -166,6 +178,7 @@ class Front(_Strict):
     points: list[Point]
     front: list[str]
     dominated: dict[str, str]
+    same_answer: list[str]
 
 
 class SandwichRow(_Strict):

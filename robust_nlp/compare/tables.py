@@ -101,13 +101,18 @@ def milliseconds(seconds: float) -> str:
 def _accuracy(facts: Facts) -> Table:
     domains = any(method["domains"] for method in facts["methods"])
     attacked = any(method["attacks"] for method in facts["methods"])
-    header = ["method", "clean accuracy"]
+    header = ["method", "clean accuracy", "same answer"]
     header += ["worst domain"] if domains else []
     header += ["worst attack"] if attacked else []
     rows = []
     for method in facts["methods"]:
         worst = method["worst_domain"]
-        row = [method["method"], estimate(method["clean_accuracy"])]
+        same = method["same_answer"]
+        row = [
+            method["method"],
+            estimate(method["clean_accuracy"]),
+            NOTHING if same is None else percent(same["share"]),
+        ]
         if domains:
             row.append(NOTHING if worst is None else _named(worst))
         if attacked:
@@ -218,6 +223,7 @@ def _flat(facts: Facts, method: Facts) -> dict[str, Any]:
             row[name if end == "value" else f"{name}_{end}"] = found[end] if found else None
 
     put("clean_accuracy", method["clean_accuracy"])
+    row["same_answer"] = method["same_answer"] and method["same_answer"]["share"]
     worst = method["worst_domain"]
     if worst is not None:
         row["worst_domain"] = worst["domain"]

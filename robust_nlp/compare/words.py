@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robust_nlp.compare.facts import certified_at, score_of
+from robust_nlp.compare.facts import certified_at, hardly_reads, score_of
 from robust_nlp.compare.tables import milliseconds, perturbation_name
 from robust_nlp.reporting.words import agree, count
 from robust_nlp.reporting.words import percent as share
@@ -19,7 +19,10 @@ METHODS = (
     "and attacks. A smoothed method answers by votes, and an abstention counts as wrong; one "
     "without smoothing is the classifier as it is, of which nothing is certified (–). Differences "
     "pair each text with itself; p is exact and two-sided, and not corrected for how many there "
-    "are. Pareto fronts compare the estimates themselves: brackets say how sure these are."
+    "are. “Same answer” is the share of the class that a method gives most often among its answers "
+    "to texts as they are; a method that gives nearly all texts one class, which they are not of, "
+    "is left out of the summary and of Pareto fronts. These compare the estimates themselves: "
+    "brackets say how sure they are."
 )
 
 SCORES = (
@@ -76,6 +79,9 @@ def front_sentence(front: Facts) -> str:
     off = [f"{name} by {better}" for name, better in front["dominated"].items()]
     if off:
         said += f" Dominated, neither more robust nor faster: {_and(off)}."
+    if front["same_answer"]:
+        names = _and(front["same_answer"])
+        said += f" Left out, since nearly all answers are the same: {names}."
     return said
 
 
@@ -156,6 +162,13 @@ def _finding(facts: Facts, method: Facts, baseline: Facts) -> str:
             f"(p {_equals(clean['accuracy_p_value'])})"
         )
     said.append(f"{accuracy}.")
+    same = method["same_answer"]
+    if hardly_reads(method):
+        said.append(
+            f"Careful: {same['answers']:,} of {same['answered']:,} answers are “{same['class']}”, "
+            f"and only {same['true']:,} of these texts {agree(same['true'], 'is', 'are')}; a "
+            "classifier that hardly reads a text is hard to fool."
+        )
     robust = [*_deleted(facts, method), *_proved(facts, method), *_attacked(method, facts)]
     said += [f"{sentence('; '.join(robust))}."] if robust else []
     return " ".join([*said, *_slower(method, baseline)])

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from robust_nlp.reporting.accuracy import interval
+from robust_nlp.reporting.same_answer import SameAnswer
 from robust_nlp.reporting.texts import CertifiedText
 
 #: Length classes, texts at each end of the list, and characters quoted.
 LENGTH_BINS = 5
 EXTREMES = 5
 QUOTED = 300
-
-#: Answers from which on, share of one class among them, and by how much that must exceed the
-#: class's own share, for saying that a classifier gives nearly always the same answer.
-SAME_ANSWERS, SAME_SHARE, SAME_EXCESS = 20, 0.9, 0.2
 
 
 def class_name(labels: Sequence[str], label: int | None) -> str | None:
@@ -129,17 +125,15 @@ def same_answer(texts: Sequence[CertifiedText], labels: Sequence[str]) -> dict[s
     abstentions are left out. Without labels, every class that is given nearly always counts.
     """
     answered = [t for t in texts if not (t.first.dead_zone or t.first.abstains)]
-    if len(answered) < SAME_ANSWERS:
-        return None
-    label, count = Counter(t.first.predicted for t in answered).most_common(1)[0]
-    true = None if texts[0].label is None else sum(t.label == label for t in answered)
-    if count < SAME_SHARE * len(answered) or count - (true or 0) < SAME_EXCESS * len(answered):
+    true = None if texts[0].label is None else [t.label for t in answered]
+    found = SameAnswer.of([t.first.predicted for t in answered], true)  # type: ignore[misc,arg-type]
+    if found is None or not found.hardly_reads:
         return None
     return {
-        "class": class_name(labels, label),
-        "answers": count,
-        "answered": len(answered),
-        "true": true,
+        "class": class_name(labels, found.label),
+        "answers": found.answers,
+        "answered": found.answered,
+        "true": found.true,
     }
 
 

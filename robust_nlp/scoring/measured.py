@@ -16,6 +16,9 @@ from robust_nlp.scoring.estimates import BoolArray, difference, exchange_test, m
 #: What rows call a text that is not perturbed.
 CLEAN = "clean"
 
+#: Stands for a class where there is no answer.
+ABSTAINS = -1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
@@ -23,15 +26,20 @@ class Cell:
 
     Attributes:
         right: Whether the answer is right; shape `(texts, draws)`. An abstention is not.
-        answered: Whether there is an answer; same shape.
+        predicted: Class index of the answer, -1 for an abstention; same shape.
         edits: Word edits from the text to its version; same shape.
         empty: Whether nothing is left of the text; same shape.
     """
 
     right: BoolArray
-    answered: BoolArray
+    predicted: IntArray
     edits: IntArray
     empty: BoolArray
+
+    @property
+    def answered(self) -> BoolArray:
+        """Whether there is an answer; shape `(texts, draws)`."""
+        return np.asarray(self.predicted != ABSTAINS)
 
     @property
     def draws(self) -> int:
@@ -47,7 +55,7 @@ class Cell:
         """Return the same for some of the texts."""
         return Cell(
             right=self.right[texts],
-            answered=self.answered[texts],
+            predicted=self.predicted[texts],
             edits=self.edits[texts],
             empty=self.empty[texts],
         )
@@ -173,7 +181,11 @@ def _cell(found: Mapping[int, Mapping[int, Mapping[str, Any]]], ids: list[int]) 
     rows = [[found[i][draw] for draw in sorted(found[i])] for i in ids]
     return Cell(
         right=np.array([[row["right"] for row in each] for each in rows], bool),
-        answered=np.array([[row["predicted"] is not None for row in each] for each in rows], bool),
+        predicted=np.array([[_class(row["predicted"]) for row in each] for each in rows], np.int64),
         edits=np.array([[row["edits"] for row in each] for each in rows], np.int64),
         empty=np.array([[not row["text"].split() for row in each] for each in rows], bool),
     )
+
+
+def _class(predicted: int | None) -> int:
+    return ABSTAINS if predicted is None else predicted
