@@ -27,15 +27,17 @@ from study_reviews import reviews
 import robust_nlp.training.run
 from robust_nlp.compare import drive, timing
 from robust_nlp.compare.drive import compare_methods
+from robust_nlp.compare.facts import radii
 from robust_nlp.compare.methods import method_runs
-from robust_nlp.compare.results import MethodResults, _check_same_texts
+from robust_nlp.compare.results import MethodResults, _check_same_texts, _numbered_alike
 from robust_nlp.compare.sizes import FILE
-from robust_nlp.compare.tables import comparison_tables, in_csv, in_latex
-from robust_nlp.errors import DataError, MissingExtraError, RunMismatchError
+from robust_nlp.compare.tables import comparison_tables, in_csv, in_latex, named_tables
+from robust_nlp.errors import DataError, MissingExtraError, RecipeError, RunMismatchError
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
 from robust_nlp.scoring.estimates import difference, mean
 from robust_nlp.scoring.store import ScoreStore
+from robust_nlp.scoring.wording import estimate
 from robust_nlp.smoothing import SmoothedClassifier
 
 gc.freeze()  # every training collects garbage, and nothing that was imported is any
@@ -204,7 +206,7 @@ def test_costs_are_measured_text_by_text(made):
         assert cost["answer"]["texts"] == 2
         assert made.work["time", name] == 3  # one of them to warm up
         assert cost["answer"]["seconds"] > 0.0
-        assert cost["memory"]["answer"] > 2**20
+        assert 0 <= cost["memory"]["answer"] < 2**28
         assert set(cost["memory"]) >= {"score", "answer"}
     assert made.method("none")["cost"]["answer"]["calls"] == 1.0
     recipe = made.recipe
@@ -220,7 +222,7 @@ def test_costs_are_measured_text_by_text(made):
     assert made.method("deletion")["cost"]["answer"]["calls"] == np.mean(asked)
     train = made.read("deletion", "manifest.json")["stages"]["train"]["seconds"]
     assert made.method("deletion")["cost"]["training"]["seconds"] == train
-    assert made.method("deletion")["cost"]["memory"]["train"] > 2**20
+    assert made.method("deletion")["cost"]["memory"]["train"] > 0
 
 
 def test_tables_say_the_same_in_all_formats(made):
@@ -476,3 +478,98 @@ def test_attacks_are_left_out_without_textattack(made, tmp_path, monkeypatch):
     assert "Left out: attack (This needs TextAttack" in " ".join(said.split())
     assert list(made.facts["left_out"]) == ["attack"]
     assert all(m["attacks"] is None for m in made.facts["methods"])
+
+
+def turned(method: MethodResults) -> MethodResults:
+    """The same method, as if its classifier numbered its classes the other way round."""
+    assert method.measured is not None
+    assert method.report is not None
+    assert method.scores is not None
+    swap = np.array([1, 0])
+    cells = {
+        name: {rate: cell.renumbered(swap) for rate, cell in curve.items()}
+        for name, curve in method.measured.curves.items()
+    }
+    measured = dataclasses.replace(
+        method.measured,
+        labels=1 - method.measured.labels,
+        clean=method.measured.clean.renumbered(swap),
+        curves=cells,
+    )
+    texts = [dataclasses.replace(t, label=1 - t.label) for t in method.report.texts]
+    report = dataclasses.replace(
+        method.report, texts=texts, manifest={**method.report.manifest, "labels": ["good", "bad"]}
+    )
+    scores = {**method.scores, "labels": ["good", "bad"]}
+    return dataclasses.replace(method, measured=measured, report=report, scores=scores)
+
+
+def named(method: MethodResults) -> MethodResults:
+    assert method.report is not None
+    assert method.scores is not None
+    manifest = {**method.report.manifest, "labels": ["bad", "good"]}
+    return dataclasses.replace(
+        method,
+        report=dataclasses.replace(method.report, manifest=manifest),
+        scores={**method.scores, "labels": ["bad", "good"]},
+    )
+
+
+def test_classifiers_may_number_their_classes_in_any_order(made):
+    runs = {run.name: run for run in method_runs(made.recipe, made.output)}
+    one, other = (
+        named(MethodResults.load(runs[name], {"score": SCORED, "certify": CERTIFIED}))
+        for name in ("deletion", "masking")
+    )
+    assert other.measured is not None
+    moved = turned(other)
+    _check_same_texts([one, moved])
+    _, alike = _numbered_alike([one, moved])
+    assert alike.measured is not None
+    assert alike.scores is not None
+    assert alike.scores["labels"] == ["bad", "good"]
+    assert (alike.measured.labels == other.measured.labels).all()
+    assert (alike.measured.clean.predicted == other.measured.clean.predicted).all()
+    for name, curve in other.measured.curves.items():
+        for rate, cell in curve.items():
+            assert (alike.measured.curves[name][rate].predicted == cell.predicted).all()
+    assert moved.scores is not None
+    others = dataclasses.replace(moved, scores={**moved.scores, "labels": ["1 star", "5 stars"]})
+    with pytest.raises(DataError, match="must name its classes as the others do"):
+        _check_same_texts(_numbered_alike([one, others]))
+
+
+def test_finished_classifiers_need_no_texts_to_train_on(made, tmp_path):
+    model = made.output / "none" / "model"
+    files = {name: file for name, file in made.recipe.data.files.items() if name == "test"}
+    data = dataclasses.replace(made.recipe.data, files=files)
+    methods = {name: METHODS[name] for name in ("none", "deletion")}
+    recipe = with_compare(dataclasses.replace(made.recipe, data=data), methods=methods)
+    with pytest.raises(RecipeError, match=r"(?s)none, deletion.*no 'train'.*certify\.model"):
+        compare_methods(recipe, tmp_path)
+    taken = dataclasses.replace(recipe.certify, model=str(model))
+    compare_methods(dataclasses.replace(recipe, certify=taken), tmp_path)
+    found = facts_of(tmp_path)["methods"]
+    assert [m["missing"] for m in found] == [{}, {}]
+    assert found[0]["clean_accuracy"] == made.method("none")["clean_accuracy"]
+    assert found[0]["cost"]["training"] is None
+
+
+def test_all_radii_that_the_recipe_names_are_shown(made):
+    facts = {**made.facts, "radii": {t: list(range(14)) for t in made.facts["threats"]}}
+    table = named_tables(facts)["substitute"]
+    assert table.header[1:] == [f"r = {radius}" for radius in range(14)]
+    assert radii(None, [m for m in made.facts["methods"] if m["certified"]])
+
+
+def test_certified_accuracy_has_an_interval_in_the_first_table(made):
+    table = named_tables(made.facts)["accuracy"]
+    column = table.header.index("certified r = 1\nsubstitute")
+    row = next(row for row in table.rows if row[0] == "masking")
+    point = made.method("masking")["certified"]["substitute"]["curve"][1]
+    assert row[column] == estimate(
+        {"value": point["share"], "low": point["low"], "high": point["high"]}
+    )
+    assert table.rows[0][column] == "–"
+    said = " ".join(made.facts["cautions"])
+    assert f"masking, certificates: {made.method('masking')['report']['summary'][0]}" in said

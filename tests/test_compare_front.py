@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
-from robust_nlp.compare.front import Point, dominating, pareto_front
+from robust_nlp.compare.front import CLOSE, Point, dominates, dominating, pareto_front
 
 
 def point(name, robustness, cost):
@@ -63,7 +64,8 @@ def found(points):
     return {p.method for p in pareto_front(points)}
 
 
-#: All sets of up to four points on a grid of three by three, ties and equal points included.
+#: All sets of up to four points on a grid of three by three, ties and equal points included; costs
+#: that differ do so clearly.
 GRID = [
     [point(f"m{i}", r / 2, c / 2) for i, (r, c) in enumerate(places)]
     for n in range(1, 5)
@@ -105,3 +107,26 @@ def test_the_cheapest_comes_first():
     points = [point("a", 0.9, 5.0), point("b", 0.0, 1.0), point("c", 0.5, 2.0)]
     assert [p.method for p in pareto_front(points)] == ["b", "c", "a"]
     assert pareto_front([]) == []
+
+
+def test_the_same_network_timed_twice_is_not_dominated():
+    same = [point("a", 0.1, 15.4), point("b", 0.1, 13.1), point("c", 0.1, 11.8)]
+    assert found([*same, point("d", 0.3, 770.0)]) == {"a", "b", "c", "d"}
+    assert dominating([*same, point("d", 0.3, 16.0)]) == dict.fromkeys("abc", "d")
+    assert found([point("a", 0.2, 10.0), point("b", 0.1, 9.0)]) == {"a"}
+    assert found([point("a", 0.2, 10.0 * CLOSE), point("b", 0.1, 9.9)]) == {"a", "b"}
+
+
+def test_close_costs_leave_a_front_that_rises_clearly():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        pairs = zip(rng.integers(4, size=6) / 4, rng.uniform(1.0, 4.0, 6), strict=True)
+        points = [point(f"m{i}", r, c) for i, (r, c) in enumerate(pairs)]
+        front, off = pareto_front(points), dominating(points)
+        assert front
+        assert {p.method for p in points} == {p.method for p in front} | set(off)
+        for one, other in itertools.pairwise(front):
+            assert one.robustness <= other.robustness
+            assert one.robustness == other.robustness or one.cost * CLOSE < other.cost
+        by_name = {p.method: p for p in points}
+        assert all(dominates(by_name[better], by_name[name]) for name, better in off.items())

@@ -26,7 +26,8 @@ from robust_nlp.compare.charts import (
 )
 from robust_nlp.compare.cost_chart import cost_chart
 from robust_nlp.compare.domain_chart import domain_chart
-from robust_nlp.compare.highlights import highlights, main_threats
+from robust_nlp.compare.facts import main_threats
+from robust_nlp.compare.highlights import highlights
 from robust_nlp.compare.lengths import length_facts
 from robust_nlp.compare.sandwich import _shares, broken_at, countable, sandwiches
 from robust_nlp.compare.texts import text_facts
@@ -415,7 +416,7 @@ def test_the_best_methods_are_named(facts):  # noqa: F811
     assert best.value == f"{100 * max(clean.values()):.1f} %"
     times = {m["method"]: m["cost"]["answer"]["seconds"] for m in facts["methods"]}
     assert found["quickest answer"].methods == [min(times, key=lambda name: times[name])]
-    assert main_threats(facts) == [ALL, "substitute"]
+    assert main_threats(facts["methods"]) == [ALL, "substitute"]
     shares = {
         m["method"]: next(p["share"] for p in curve["curve"] if p["radius"] == 1)
         for m in facts["methods"]

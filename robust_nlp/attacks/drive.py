@@ -99,8 +99,9 @@ def attack_recipe(
             text = json.dumps(context, indent=2, ensure_ascii=False)
             write_whole(folder / CONTEXT, (text + "\n").encode())
     if state.is_main_process:
+        earlier = {} if fresh else run.manifest().get("stages", {}).get("attack", {})
         stage = {
-            "seconds": time.perf_counter() - clock,
+            "seconds": earlier.get("seconds", 0.0) + time.perf_counter() - clock,
             "processes": state.num_processes,
             "limit": settings.limit,
             "complete": True,

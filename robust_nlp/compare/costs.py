@@ -32,13 +32,14 @@ def cost_facts(
     by_name = {each.name: each for each in methods}
     manifest = method.run.directory.manifest()
     timing = method.timing
+    known = timing["peak_bytes"] if timing else None
     return {
         "training": _training([by_name[name] for name in comparison.chain(method.name)]),
         "answer": timing and {k: timing[k] for k in ("texts", "seconds", "median", "calls")},
         "certificate": _certificate(method),
         "memory": {
             **manifest.get("memory", {}),
-            **({"answer": timing["peak_bytes"]} if timing else {}),
+            **({} if known is None else {"answer": known}),
         },
         "memory_of": timing["peak_of"] if timing else None,
         "stages": {

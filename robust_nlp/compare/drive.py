@@ -13,11 +13,13 @@ from typing import Any
 
 from robust_nlp import pipeline
 from robust_nlp.attacks.drive import attack_recipe
+from robust_nlp.attacks.recipes import plan_of
 from robust_nlp.attacks.wording import FOLDER
 from robust_nlp.augmentation.ledger import read_results
 from robust_nlp.augmentation.textattack_import import textattack_version
 from robust_nlp.compare.memory import peak_memory
 from robust_nlp.compare.methods import (
+    ATTACK,
     Limits,
     MethodRun,
     built_on,
@@ -29,7 +31,7 @@ from robust_nlp.compare.methods import (
 )
 from robust_nlp.compare.report import write_comparison
 from robust_nlp.compare.results import Comparison, unfinished
-from robust_nlp.compare.settings import MEASURINGS, CompareRecipe, Measuring
+from robust_nlp.compare.settings import MEASURINGS, Measuring
 from robust_nlp.compare.sizes import FILE as SIZES
 from robust_nlp.compare.sizes import PROBED, Probe, Sizes
 from robust_nlp.compare.timing import note_memory, time_answers
@@ -86,7 +88,8 @@ def compare_methods(
     if recipe.data.label is None:
         raise RecipeError("a comparison needs labels: say with data.label which column holds them")
     wanted = wanted_methods(comparison, only)
-    stages, left_out = _stages(comparison)
+    stages, left_out = _stages(recipe)
+    _check_training(recipe, wanted)
     split = load_split(recipe.data, recipe.certify.split)
     driver = _Driver(
         recipe=recipe,
@@ -224,8 +227,31 @@ class _Driver:
             gc.collect()  # a Trainer refers to itself, and would keep its model
 
 
-def _stages(comparison: CompareRecipe) -> tuple[list[Measuring], dict[str, str]]:
-    """Return the stages to do, and why others are left out."""
+def _check_training(recipe: Recipe, wanted: Sequence[str]) -> None:
+    """Raise RecipeError if methods are to be trained, and the files have nothing to train on."""
+    files, split = recipe.data.files, recipe.train.train_split.partition("[")[0]
+    trained = [
+        name
+        for name in trained_first(comparison_of(recipe), wanted)
+        if recipe.method(name).certify.model is None
+        and comparison_of(recipe).methods[name].model_of is None
+    ]
+    if files and split not in files and trained:
+        raise RecipeError(
+            f"a comparison trains the classifiers of its methods, here of {', '.join(trained)}, "
+            f"and data.files has no {split!r}; it has {', '.join(files)}. Add the file; or name a "
+            "classifier that is trained already, a folder or a name of the Hub, which is taken as "
+            "it is: certify.model for all methods, or set: {certify.model: ...} for one"
+        )
+
+
+def _stages(recipe: Recipe) -> tuple[list[Measuring], dict[str, str]]:
+    """Return the stages to do, and why others are left out.
+
+    Raises:
+        DataError: If an attack lacks something.
+    """
+    comparison = comparison_of(recipe)
     left_out: dict[str, str] = {}
     for stage in MEASURINGS:
         if stage not in comparison.stages:
@@ -236,6 +262,10 @@ def _stages(comparison: CompareRecipe) -> tuple[list[Measuring], dict[str, str]]
         except MissingExtraError as error:
             left_out["attack"] = str(error)
             logger.info("attacks are left out: %s", error)
+        else:
+            settings = recipe.attack or ATTACK
+            for name in settings.attacks:
+                plan_of(name, settings.given)
     return [stage for stage in MEASURINGS if stage not in left_out], left_out
 
 

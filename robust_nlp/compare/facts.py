@@ -9,6 +9,7 @@ from typing import Any
 from robust_nlp.audit.facts import QUOTED as AUDIT_QUOTED
 from robust_nlp.compare.attacked import attacks, hidden, standing
 from robust_nlp.compare.costs import cost_facts
+from robust_nlp.compare.coverage import skews
 from robust_nlp.compare.front import Point, dominating, pareto_front
 from robust_nlp.compare.methods import comparison_of
 from robust_nlp.compare.results import Comparison, MethodResults
@@ -23,6 +24,9 @@ from robust_nlp.scoring.tables import compare
 
 #: Version of the layout of compare.json.
 SCHEMA = 1
+
+#: Radii in one table, unless the recipe names more.
+COLUMNS = 9
 
 #: What of a run's own report stands in compare.json.
 OF_REPORT = (
@@ -54,6 +58,7 @@ def comparison_facts(found: Comparison) -> dict[str, Any]:
             "rows": len(found.split),
             "description": found.split.description,
             "content_hash": found.split.content_hash,
+            "skews": skews(found.split, found.sizes.texts),
         },
         "sizes": found.sizes.to_dict(),
         "processes": found.processes,
@@ -84,6 +89,7 @@ def method_facts(found: Comparison, method: MethodResults, baseline: MethodResul
         "start_from": run.method.start_from,
         "noise": run.recipe.mechanism.to_dict() if run.method.smoothed else None,
         "denoised": run.recipe.denoiser is not None,
+        "trained_under_noise": run.trains and run.recipe.train.noise,
         "folder": method.name,
         "missing": dict(method.missing),
         "clean_accuracy": None if scores is None else _only(scores["clean"])["accuracy"],
@@ -144,6 +150,12 @@ def threats(methods: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for m in methods for name in m["certified"] or {}))
 
 
+def main_threats(methods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the first threat that each method certifies against, each once."""
+    first = [next(iter(m["certified"])) for m in methods if m["certified"]]
+    return list(dict.fromkeys(first))
+
+
 def radii(
     chosen: Sequence[int] | None, methods: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[int]]:
@@ -152,7 +164,9 @@ def radii(
     for threat in threats(methods):
         curves = [m["certified"][threat] for m in methods if threat in (m["certified"] or {})]
         largest = max(curve["largest_radius"] or 0 for curve in curves)
-        found[threat] = table_radii(largest) if chosen is None else sorted(set(chosen))
+        found[threat] = (
+            table_radii(largest, at_most=COLUMNS) if chosen is None else sorted(set(chosen))
+        )
     return found
 
 

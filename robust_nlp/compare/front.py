@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: Costs within this factor count as equal: the same network, timed twice, differs by as much.
+CLOSE = 1.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
@@ -22,9 +25,13 @@ class Point:
 
 
 def dominates(one: Point, other: Point) -> bool:
-    """Tell whether one is no less robust and no dearer than the other, and better in one way."""
-    no_worse = one.robustness >= other.robustness and one.cost <= other.cost
-    return no_worse and (one.robustness > other.robustness or one.cost < other.cost)
+    """Tell whether one is no less robust and not clearly dearer, and better in one way.
+
+    Costs differ clearly if they differ by more than the factor `CLOSE`. There are no circles: along
+    a chain robustness grows, or stays while costs clearly fall.
+    """
+    no_worse = one.robustness >= other.robustness and one.cost <= other.cost * CLOSE
+    return no_worse and (one.robustness > other.robustness or one.cost * CLOSE < other.cost)
 
 
 def pareto_front(points: Sequence[Point]) -> list[Point]:
@@ -35,9 +42,12 @@ def pareto_front(points: Sequence[Point]) -> list[Point]:
 
 def dominating(points: Sequence[Point]) -> dict[str, str]:
     """Return for each point off the front the most robust of the points that dominate it."""
-    front = pareto_front(points)
+    front = {p.method for p in pareto_front(points)}
     return {
-        p.method: max(better, key=lambda other: (other.robustness, -other.cost)).method
+        p.method: max(
+            (other for other in points if dominates(other, p)),
+            key=lambda other: (other.robustness, -other.cost),
+        ).method
         for p in points
-        if (better := [other for other in front if dominates(other, p)])
+        if p.method not in front
     }

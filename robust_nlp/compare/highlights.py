@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from robust_nlp.compare.facts import certified_at, hardly_reads, score_of
+from robust_nlp.compare.facts import certified_at, hardly_reads, main_threats, score_of
 from robust_nlp.compare.tables import measured_methods, milliseconds, perturbation_name
 from robust_nlp.reporting.words import agree, count, percent
 
@@ -50,7 +50,7 @@ def highlights(facts: Facts) -> list[Highlight]:
             )
         )
     radius = facts["lengths"]["radius"]
-    for threat in main_threats(facts):
+    for threat in main_threats(facts["methods"]):
         found.append(
             _best(
                 methods,
@@ -80,19 +80,14 @@ def highlights(facts: Facts) -> list[Highlight]:
     return [highlight for highlight in found if highlight is not None]
 
 
-def main_threats(facts: Facts) -> list[str]:
-    """Return the first threat that each method certifies against, each once."""
-    first = [next(iter(m["certified"])) for m in facts["methods"] if m["certified"]]
-    return list(dict.fromkeys(first))
-
-
 def closing(facts: Facts) -> str:
     """Say how sure the summary is."""
     texts = facts["texts"]
     smallest = min(texts.values(), default=0)
     return (
         f"From {count(smallest, 'text')} {agree(len(texts), '', 'or more ')}per number: brackets "
-        "in the tables are 95 % intervals, and methods that differ by less may not differ at all."
+        "in the tables are 95 % intervals over texts like these, and methods that differ by less "
+        "may not differ at all."
     ).replace("  ", " ")
 
 

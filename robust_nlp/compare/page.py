@@ -10,7 +10,8 @@ from robust_nlp.compare.charts import certified_chart, deletion_chart, length_ch
 from robust_nlp.compare.contradictions import check_sentence, verdict
 from robust_nlp.compare.cost_chart import cost_chart
 from robust_nlp.compare.domain_chart import domain_chart
-from robust_nlp.compare.highlights import closing, highlights, main_threats
+from robust_nlp.compare.facts import main_threats
+from robust_nlp.compare.highlights import closing, highlights
 from robust_nlp.compare.recipes import made_with
 from robust_nlp.compare.tables import named_tables, perturbation_name
 from robust_nlp.compare.words import front_sentence, kind_of
@@ -72,7 +73,7 @@ def _certified(facts: Facts, tables: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "threat": threat,
                 "moves": curves[0]["moves"],
                 "unit": unit,
-                "main": threat in main_threats(facts),
+                "main": threat in main_threats(facts["methods"]),
                 "chart": certified_chart(facts, threat, f"certified-{index}"),
                 "table": tables[threat],
                 "sandwiches": [
@@ -90,7 +91,7 @@ def _certified(facts: Facts, tables: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _fronts(facts: Facts) -> list[dict[str, Any]]:
-    main = main_threats(facts)
+    main = main_threats(facts["methods"])
     return [
         {
             "sentence": front_sentence(front),
@@ -106,7 +107,7 @@ def _lengths(facts: Facts) -> list[tuple[Any, Any]]:
     """Return pictures and tables by length: of clean texts, certificates, and attacks."""
     lengths, radius = facts["lengths"], facts["lengths"]["radius"]
     drawn = [("Clean accuracy", {m["method"]: m["clean"] for m in lengths["methods"]})]
-    for threat in main_threats(facts):
+    for threat in main_threats(facts["methods"]):
         rows = {m["method"]: m["certified"].get(threat) for m in lengths["methods"]}
         drawn.append((f"Certified accuracy at radius {radius} ({threat})", rows))
     attacked = {m["method"]: m["attacked"] for m in lengths["methods"]}

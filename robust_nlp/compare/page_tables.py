@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from robust_nlp.compare.facts import score_of
-from robust_nlp.compare.tables import COLUMNS, measured_methods, milliseconds, perturbation_name
+from robust_nlp.compare.facts import COLUMNS, score_of
+from robust_nlp.compare.tables import measured_methods, milliseconds, perturbation_name
 from robust_nlp.reporting.accuracy import table_radii
 from robust_nlp.reporting.charts import span
 from robust_nlp.reporting.tables import NOTHING, Table, percent

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from pyarrow import parquet
 
 from robust_nlp.attacks.report import AttackReport
@@ -21,6 +22,7 @@ from robust_nlp.data import Split
 from robust_nlp.errors import DataError, RunMismatchError
 from robust_nlp.recipe import Recipe
 from robust_nlp.report import RobustnessReport
+from robust_nlp.reporting.breakdown import class_name
 from robust_nlp.scoring.measured import Measured
 from robust_nlp.scoring.run import load_scores
 from robust_nlp.scoring.store import ScoreStore
@@ -123,7 +125,7 @@ class Comparison:
         Raises:
             DataError: If a file cannot be read, or methods were not measured on the same texts.
         """
-        methods = [MethodResults.load(run, sizes.texts) for run in runs]
+        methods = _numbered_alike([MethodResults.load(run, sizes.texts) for run in runs])
         _check_same_texts(methods)
         return cls(
             recipe=recipe,
@@ -188,29 +190,95 @@ def _attacks(run: MethodRun) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a stage of a method measured: texts, their classes by number, and by name."""
+
+    texts: list[Any]
+    numbers: list[int | None]
+    names: list[str | None]
+
+    @classmethod
+    def of(
+        cls, texts: Iterable[Any], numbers: Iterable[int | None], labels: Sequence[str]
+    ) -> _Read:
+        numbers = list(numbers)
+        return cls(list(texts), numbers, [class_name(labels, number) for number in numbers])
+
+    def same(self, other: _Read) -> bool:
+        """Tell whether texts and classes are the same; classifiers may number classes otherwise."""
+        return self.texts == other.texts and (
+            self.numbers == other.numbers or self.names == other.names
+        )
+
+
 def _check_same_texts(methods: Sequence[MethodResults]) -> None:
     """Raise DataError unless each stage measured the same texts, with the same labels."""
-    for what, texts in (
-        ("scored", {m.name: _scored(m.measured) for m in methods if m.measured}),
-        ("certified", {m.name: _certified(m.report) for m in methods if m.report}),
-        ("attacked", {m.name: _attacked(m.attacked) for m in methods if m.attacked}),
+    for what, read in (
+        ("scored", {m.name: _scored(m) for m in methods if m.measured}),
+        ("certified", {m.name: _certified(m) for m in methods if m.report}),
+        ("attacked", {m.name: _attacked(m) for m in methods if m.attacked}),
     ):
-        names = list(texts)
+        names = list(read)
         for name in names[1:]:
-            if texts[name] != texts[names[0]]:
+            if not read[name].same(read[names[0]]):
                 raise DataError(
                     f"{names[0]} and {name} were {what} on different texts or labels, and cannot "
-                    f"be compared; make {name} again with --only {name} --fresh"
+                    f"be compared; make {name} again with --only {name} --fresh. If {name} brings "
+                    "a classifier of its own, it must name its classes as the others do."
                 )
 
 
-def _scored(measured: Measured) -> list[Any]:
-    return [*zip(measured.examples, measured.labels.tolist(), strict=True)]
+def _numbered_alike(methods: Sequence[MethodResults]) -> list[MethodResults]:
+    """Return the methods with the classes of scored texts in the order of the first of them."""
+    measured = [method for method in methods if method.measured is not None]
+    return [_renumbered(method, measured[0]) if measured else method for method in methods]
 
 
-def _certified(report: RobustnessReport) -> list[Any]:
-    return [(text.example_id, text.text_hash, text.label) for text in report.texts]
+def _renumbered(method: MethodResults, first: MethodResults) -> MethodResults:
+    found = method.measured
+    if found is None or _scored(method).numbers == _scored(first).numbers:
+        return method
+    own, labels = _labels(method), _labels(first)
+    if sorted(own) != sorted(labels):
+        return method
+    place = np.array([labels.index(name) for name in own])
+    clean, curves = found.clean, found.curves
+    changed = dataclasses.replace(
+        found,
+        labels=place[found.labels],
+        clean=clean.renumbered(place),
+        curves={
+            name: {rate: cell.renumbered(place) for rate, cell in curve.items()}
+            for name, curve in curves.items()
+        },
+    )
+    assert method.scores is not None
+    return dataclasses.replace(
+        method, measured=changed, scores={**method.scores, "labels": list(labels)}
+    )
 
 
-def _attacked(report: AttackReport) -> list[Any]:
-    return [(row.example_id, row.text, row.pair, row.label) for row in report.worst()]
+def _labels(method: MethodResults) -> list[str]:
+    return [] if method.scores is None else list(method.scores["labels"])
+
+
+def _scored(method: MethodResults) -> _Read:
+    assert method.measured is not None
+    found = method.measured
+    return _Read.of(found.examples, found.labels.tolist(), _labels(method))
+
+
+def _certified(method: MethodResults) -> _Read:
+    assert method.report is not None
+    texts = method.report.texts
+    labels = method.report.manifest.get("labels", [])
+    return _Read.of(((t.example_id, t.text_hash) for t in texts), (t.label for t in texts), labels)
+
+
+def _attacked(method: MethodResults) -> _Read:
+    assert method.attacked is not None
+    rows = method.attacked.worst()
+    labels = (method.attacks or {}).get("labels", [])
+    texts = ((row.example_id, row.text, row.pair) for row in rows)
+    return _Read.of(texts, (row.label for row in rows), labels)

@@ -28,6 +28,16 @@ class Estimate(_Strict):
     high: float
 
 
+class Skew(_Strict):
+    """A class or domain whose share among measured texts is not that of the split."""
+
+    stage: str
+    of: Literal["class", "domain"]
+    name: str
+    share: float
+    share_of_split: float
+
+
 class Data(_Strict):
     """The texts."""
 
@@ -35,6 +45,7 @@ class Data(_Strict):
     rows: int
     description: str
     content_hash: str
+    skews: list[Skew]
 
 
 class Sizes(_Strict):
@@ -145,6 +156,7 @@ class Method(_Strict):
     start_from: str | None
     noise: dict[str, Any] | None
     denoised: bool
+    trained_under_noise: bool
     folder: str
     missing: dict[str, str]
     clean_accuracy: Estimate | None

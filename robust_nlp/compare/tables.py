@@ -7,14 +7,18 @@ import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robust_nlp.compare.facts import certified_at, perturbations, score_of
+from robust_nlp.compare.facts import (
+    certified_at,
+    main_threats,
+    perturbations,
+    score_of,
+    told_radius,
+)
+from robust_nlp.reporting.facts import at
 from robust_nlp.reporting.tables import NOTHING, Table, percent
 from robust_nlp.scoring.wording import estimate
 
 Facts = Mapping[str, Any]
-
-#: Radii in one table.
-COLUMNS = 9
 
 #: Characters that LaTeX reads as something else.
 _LATEX = {
@@ -103,6 +107,8 @@ def _accuracy(facts: Facts) -> Table:
     attacked = any(method["attacks"] for method in facts["methods"])
     header = ["method", "clean accuracy", "same answer"]
     header += ["worst domain"] if domains else []
+    certified = main_threats(facts["methods"])
+    header += [f"certified r = {_told(facts, threat)}\n{threat}" for threat in certified]
     header += ["worst attack"] if attacked else []
     rows = []
     for method in facts["methods"]:
@@ -115,11 +121,25 @@ def _accuracy(facts: Facts) -> Table:
         ]
         if domains:
             row.append(NOTHING if worst is None else _named(worst))
+        row += [_certified_here(facts, method, threat) for threat in certified]
         if attacked:
             found = method["attacks"]
             row.append(NOTHING if found is None else estimate(found["worst_case"]))
         rows.append(row)
     return Table(title=f"Accuracy in %, with 95 % intervals{_n(facts)}", header=header, rows=rows)
+
+
+def _told(facts: Facts, threat: str) -> int:
+    return told_radius(facts["radii"][threat])
+
+
+def _certified_here(facts: Facts, method: Facts, threat: str) -> str:
+    """Return certified accuracy at the first radius of at least 1, with its interval."""
+    curve = (method["certified"] or {}).get(threat)
+    if curve is None:
+        return NOTHING
+    point = at(curve, _told(facts, threat))
+    return estimate({"value": point["share"], "low": point["low"], "high": point["high"]})
 
 
 def _deletions(facts: Facts) -> Table:
@@ -138,7 +158,7 @@ def _deletions(facts: Facts) -> Table:
 
 
 def _certified(facts: Facts, threat: str) -> Table:
-    radii = facts["radii"][threat][:COLUMNS]
+    radii = facts["radii"][threat]
     rows = []
     for method in facts["methods"]:
         curve = (method["certified"] or {}).get(threat)
@@ -158,8 +178,10 @@ def _attacks(facts: Facts) -> Table:
     for method in facts["methods"]:
         under = method["attacks"]["under"] if method["attacks"] else {}
         rows.append([method["method"], *(estimate(under.get(name)) for name in names)])
+    cumulative = any(m["attacks"]["cumulative"] for m in facts["methods"] if m["attacks"])
+    counted = "; a text that a cheaper attack broke counts as broken" if cumulative else ""
     return Table(
-        title="Accuracy in % under attack; a text that a cheaper attack broke counts as broken",
+        title=f"Accuracy in % under attack{counted}",
         header=["method", *names],
         rows=rows,
     )

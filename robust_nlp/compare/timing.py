@@ -41,7 +41,7 @@ def time_answers(run: MethodRun, texts: Sequence[Text], *, device: str) -> dict[
 
     Returns:
         `seconds` and `calls` (texts that the classifier reads) of an answer on average, `median`
-        seconds, `texts`, and `peak_bytes` of memory, `peak_of` what.
+        seconds, `texts`, and `peak_bytes` of memory, `peak_of` what; see `Peak`.
     """
     assert run.recipe.score is not None
     made_with = {
@@ -88,8 +88,10 @@ def read_times(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def note_memory(run: MethodRun, stage: Measuring | str, peak_bytes: int) -> None:
+def note_memory(run: MethodRun, stage: Measuring | str, peak_bytes: int | None) -> None:
     """Write into the manifest how much memory a stage took at most, over all its calls."""
+    if peak_bytes is None:
+        return
     directory = run.directory
     before = directory.manifest().get("memory", {})
     most = max(before.get(stage, 0), peak_bytes)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robust_nlp.compare.facts import certified_at, hardly_reads, score_of
+from robust_nlp.compare.front import CLOSE
 from robust_nlp.compare.tables import milliseconds, perturbation_name
 from robust_nlp.reporting.words import agree, count
 from robust_nlp.reporting.words import percent as share
@@ -47,9 +48,9 @@ COST = (
     "The time of an answer is that of one text at a time; the votes stop at the first certainty. "
     "The time of a certificate is that of one process with many texts at a time. Calls are texts "
     "that the classifier reads; in front of it, a denoiser reads each as well. Training counts all "
-    "trainings that a method rests on. Memory is the most that was held during answers: by tensors "
-    "on a GPU; else by the process, with its libraries and what earlier work left in it, so that "
-    "only large differences mean something."
+    "trainings that a method rests on. Memory is what loading the method and answering held at "
+    "most beyond what was held before: of tensors on a GPU, else of the process. Times that differ "
+    f"by less than {CLOSE - 1:.0%} count as equal on Pareto fronts."
 )
 
 
@@ -78,7 +79,7 @@ def front_sentence(front: Facts) -> str:
     said += f"{agree(len(on), 'is', 'are')} {_and(on)}."
     off = [f"{name} by {better}" for name, better in front["dominated"].items()]
     if off:
-        said += f" Dominated, neither more robust nor faster: {_and(off)}."
+        said += f" Dominated, neither more robust nor clearly faster: {_and(off)}."
     if front["same_answer"]:
         names = _and(front["same_answer"])
         said += f" Left out, since nearly all answers are the same: {names}."
@@ -103,6 +104,8 @@ def sentence(words: str) -> str:
 def kind_of(method: Facts) -> str:
     """Say how a method answers, and whose classifier it takes."""
     how = "smoothed" if method["smoothed"] else "not smoothed"
+    if method["trained_under_noise"] and not method["smoothed"]:
+        how += ", trained under the noise"
     how += ", denoised" if method["denoised"] else ""
     if method["model_of"] is not None:
         how += f", with the classifier of {method['model_of']}"
@@ -113,12 +116,16 @@ def kind_of(method: Facts) -> str:
 
 def cautions(facts: Facts) -> list[str]:
     """Say how many texts there are and why, what is missing, and what the numbers mean."""
-    said = [_sizes(facts)]
+    said = [_sizes(facts), *_skews(facts)]
     for stage, why in facts["left_out"].items():
         said.append(f"Left out: {stage} ({why}).")
     for method in facts["methods"]:
         for stage, why in method["missing"].items():
             said.append(f"Not in the tables: {stage} of {method['method']} ({why}).")
+        if method["report"] is not None:
+            said.append(
+                f"{method['method']}, certificates: {' '.join(method['report']['summary'])}"
+            )
         said += _attack_findings(method)
     said.append(METHODS)
     measured = facts["texts"]
@@ -136,12 +143,30 @@ def _sizes(facts: Facts) -> str:
         return said
     said += (
         f" These numbers were chosen for a budget of {sizes['budget']:g} minutes of measuring, "
-        "trainings apart, from the time that a few texts took: about "
+        "trainings and the times of answers apart, from the time that a few texts took: about "
         f"{sizes['minutes']:.1f} minutes."
     )
+    later = [m["method"] for m in facts["methods"] if m["method"] not in sizes["probes"]]
+    if later:
+        said += f" {_and(later)} came later, and took more."
     if sizes["minutes"] > sizes["budget"]:
         said += " The budget is too small even for the few texts on which it was tried out."
     return said
+
+
+def _skews(facts: Facts) -> Iterable[str]:
+    """Say which classes and domains the measured texts, the first of the split, are not like."""
+    by_stage: dict[str, list[str]] = {}
+    for skew in facts["data"]["skews"]:
+        by_stage.setdefault(skew["stage"], []).append(
+            f"{share(skew['share'])} are of the {skew['of']} “{skew['name']}”, of the split "
+            f"{share(skew['share_of_split'])}"
+        )
+    for stage, each in by_stage.items():
+        yield (
+            f"Careful: the first texts of the split, which are {_DONE[stage]}, are not like the "
+            f"others: {_and(each)}. Shuffle the file, once, and compare again."
+        )
 
 
 _DONE = {"score": "scored", "certify": "certified", "attack": "attacked"}

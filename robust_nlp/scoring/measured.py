@@ -51,6 +51,15 @@ class Cell:
         """Share of the versions of each text that are answered right; shape `(texts,)`."""
         return np.asarray(self.right.mean(axis=1))
 
+    def renumbered(self, place: IntArray) -> Cell:
+        """Return the same with classes in another order.
+
+        Args:
+            place: New index of each class; shape `(classes,)`.
+        """
+        predicted = np.where(self.answered, place[self.predicted], ABSTAINS)
+        return dataclasses.replace(self, predicted=predicted)
+
     def of(self, texts: BoolArray) -> Cell:
         """Return the same for some of the texts."""
         return Cell(
