@@ -54,7 +54,8 @@ SMALL_OF = {
     "agnews": [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=160"],
     "fdu-mtl": [
         "score.perturbations=[{kind: delete_words, rates: [0.3]},"
-        " {kind: delete_words, order: most_important, importance: gradient_x_embedding, rates: [0.3]}]",
+        " {kind: delete_words, order: most_important, importance: gradient_x_embedding,"
+        " rates: [0.3]}]",
         "score.plan={kind: sequential, alpha: 0.05, max_votes: 200}",
         "certify.limit=100",
         "attack.limit=20",

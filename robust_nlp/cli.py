@@ -134,7 +134,10 @@ def compare(
         typer.Option(metavar="MINUTES", help="Time for all measuring; picks how many texts."),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Delete the runs of the methods first.")
+        bool,
+        typer.Option(
+            "--fresh", help="Delete the runs of the methods, and of those built on them, first."
+        ),
     ] = False,
 ) -> None:
     """Train methods, measure all of them alike, and compare robustness and cost; resumable."""

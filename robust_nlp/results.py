@@ -271,7 +271,12 @@ class RunDirectory:
                 f"{self.path} is a file; expected the directory of a run, such as runs/<name>"
             )
         if not path.is_file():
-            raise DataError(f"{self.path} is not a run directory: it has no recipe.yaml")
+            methods = sorted(each.parent.name for each in self.path.glob("*/recipe.yaml"))
+            inside = f". Perhaps you mean one of its folders: {', '.join(methods)}"
+            raise DataError(
+                f"{self.path} is not a run directory: it has no recipe.yaml"
+                f"{inside if methods else ''}"
+            )
         return load_recipe(path)
 
     def parts_done(self) -> set[tuple[int, int]]:

@@ -87,10 +87,21 @@ def evaluates(said: str) -> None:
     assert radii == sorted(radii, reverse=True)
 
 
+def compares(said: str) -> None:
+    for name in ("none", "augmentation", "deletion", "untrained"):
+        assert re.search(rf"^- {name}: |^{name}: ", said, re.M)
+    assert "on the Pareto front" in said
+    calls = dict(re.findall(r"^(\w+): (\d+) calls", said, re.M))
+    assert calls["none"] == calls["augmentation"] == "1"
+    assert int(calls["deletion"]) > 10
+    assert Path("runs/comparison/report.html").is_file()
+
+
 CHECKS = {
     "add_a_mechanism": adds_a_mechanism,
     "attack_and_audit": attacks_and_audits,
     "certify_your_classifier": certifies,
+    "compare_methods": compares,
     "evaluate_a_pipeline": evaluates,
     "fishr_two_domains": learns_two_domains,
     "measure_robustness": measures,

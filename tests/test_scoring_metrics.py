@@ -156,6 +156,19 @@ def test_texts_of_no_group_count_in_accuracy_alone():
         WorstGroupAccuracy().compute(predictions=[0], references=[0], groups=[""])
 
 
+def test_groups_may_be_numbers_or_missing_and_radii_of_numpy():
+    found = WorstGroupAccuracy().compute(
+        predictions=[0, 1, 0, 0], references=[0, 0, 1, 0], groups=[3, 3, None, 0]
+    )
+    assert (found["worst_group"], found["worst_group_accuracy"]) == ("3", 0.5)
+    assert found["accuracy"] == 0.5
+    far = CertifiedAccuracy().compute(
+        predictions=[0, 1], references=[0, 1], certified_radii=[2, 0], radii=np.arange(3)
+    )
+    shares = {k: v for k, v in far.items() if not k.endswith(("low", "high"))}
+    assert shares == {f"certified_accuracy_at_{r}": v for r, v in ((0, 1.0), (1, 0.5), (2, 0.5))}
+
+
 def test_no_texts_and_odd_radii_are_errors():
     with pytest.raises(DataError, match="one text at least"):
         AbstentionAwareAccuracy().compute(predictions=[], references=[])

@@ -10,6 +10,7 @@ does not say otherwise. Ends of intervals at 95 % are called `..._low` and `..._
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import datasets
@@ -95,9 +96,9 @@ class CertifiedAccuracy(_Metric):
     ) -> dict[str, float]:
         right = _right(predictions, references)
         found: dict[str, float] = {}
-        if any(not isinstance(radius, int) or radius < 0 for radius in radii):
+        if any(not isinstance(radius, Integral) or radius < 0 for radius in radii):
             raise ValueError(f"radii are whole numbers from 0; got {list(radii)}")
-        for radius in radii:
+        for radius in map(int, radii):
             far = [each is not None and each >= radius for each in certified_radii]
             found |= _named(f"certified_accuracy_at_{radius}", mean(right * np.array(far)))
         return found
@@ -154,8 +155,8 @@ class AttackSuccessRate(_Metric):
 class WorstGroupAccuracy(_Metric):
     """Accuracy in the group of texts where it is lowest, such as a domain or a class.
 
-    `groups` is the name of the group of each text; texts with "" are of no group, and count in
-    `accuracy` alone.
+    `groups` is the group of each text, a name or a number; texts with `None` or "" are of no group,
+    and count in `accuracy` alone.
 
     Returns `worst_group_accuracy` with an interval, `worst_group`, `average_group_accuracy` (the
     mean over groups) and `accuracy` (of all texts). The interval is that of the one group: that
@@ -163,6 +164,10 @@ class WorstGroupAccuracy(_Metric):
     """
 
     columns: ClassVar[Mapping[str, Any]] = {"groups": datasets.Value("string")}
+
+    def add_batch(self, *, groups: Sequence[Any], **columns: Any) -> None:
+        """Take a batch; see `evaluate.Metric.add_batch`."""
+        super().add_batch(groups=["" if g is None else str(g) for g in groups], **columns)
 
     def _compute(
         self,
