@@ -47,16 +47,22 @@ SMALL = [
     "attack.check_examples=8",
 ]
 DENOISER = "compare.methods.denoised.set.denoiser.train.args"
+#: Answers that are scored rest on fewer votes, and abstain more often.
+FEW_VOTES = "score.plan={kind: sequential, alpha: 0.05, max_votes: 200}"
 #: And what else, by data set. Denoisers score the vocabulary at every mask, of which AG News has
 #: twice as many a text. FDU-MTL asks for domains: many texts under few perturbations.
 SMALL_OF = {
     "sst2": [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=320"],
-    "agnews": [f"{DENOISER}.bf16=true", f"{DENOISER}.max_steps=160"],
+    "agnews": [
+        f"{DENOISER}.bf16=true",
+        f"{DENOISER}.max_steps=160",
+        FEW_VOTES,
+    ],
     "fdu-mtl": [
         "score.perturbations=[{kind: delete_words, rates: [0.3]},"
         " {kind: delete_words, order: most_important, importance: gradient_x_embedding,"
         " rates: [0.3]}]",
-        "score.plan={kind: sequential, alpha: 0.05, max_votes: 200}",
+        FEW_VOTES,
         "certify.limit=100",
         "attack.limit=20",
     ],

@@ -18,7 +18,7 @@ from robust_nlp.card import BEGIN, END, _with_section, model_card, write_card
 from robust_nlp.cli import app
 from robust_nlp.errors import DataError
 from robust_nlp.report import RobustnessReport
-from robust_nlp.scoring import DeleteWords, score
+from robust_nlp.scoring import DeleteWords, RobustnessScores, score
 
 VOTED = [(each["looks"][0][1], each["n_units"], each["label"]) for each in hand_made()]
 
@@ -113,13 +113,17 @@ def test_paths_of_this_machine_stay_here(run):
 
 
 def measured_scores() -> dict:
+    return RobustnessScores(measured=read_scores()).to_dict()
+
+
+def read_scores():
     def classify(texts):
         return [[0.5, float("good" in text)] for text in texts]
 
     plain = CallableClassifier(classify, ["bad", "good"])
     texts = ["a good film", "it was bad", "good good plot"]
     found = score({"smoothed": plain, "plain": plain}, texts, [1, 0, 1], [DeleteWords(draws=2)])
-    return found.to_dict()
+    return found.measured
 
 
 def attack_facts() -> dict:
@@ -168,6 +172,43 @@ def test_robustness_scores_of_the_smoothed_classifier_are_in_the_card(measured):
     assert result.metric_args["rate"] == last["rate"] == curve["largest_rate"]
     assert np.isclose(result.metric_args["interval_95"][0], last["score"]["low"], atol=1e-4)
     assert f"| `{curve['perturbation']}` | {last['rate']:g} |" in card
+
+
+@pytest.fixture
+def uncertified(tmp_path, monkeypatch):
+    plain = RobustnessScores(measured=read_scores(), labels=("bad", "good"))
+    monkeypatch.setattr("robust_nlp.card.uncertified.load_scores", lambda _: plain)
+    monkeypatch.setattr("robust_nlp.card.uncertified.attack_facts", lambda _: attack_facts())
+    return make_run(tmp_path, [])
+
+
+def test_a_plain_classifier_has_a_card_of_what_was_measured(uncertified):
+    card = model_card(uncertified)
+    found = results(card)
+    assert found["Robust accuracy under attack"].metric_value == 2 / 5
+    clean = measured_scores()["clean"]["plain"]["accuracy"]["value"]
+    assert found["Accuracy"].metric_value == pytest.approx(clean, abs=1e-4)
+    assert [each.metric_type for each in found.values()] == [
+        "accuracy",
+        "robustness_score",
+        "robust_accuracy",
+        "attack_success_rate",
+    ]
+    assert "Nothing is certified" in card
+    assert "The classifier on 5 texts, each attacked by textfooler" in card
+    assert "ertified accuracy" not in card
+    assert "smoothed" not in card.partition("### Limits")[0].partition(BEGIN)[2]
+
+
+def test_a_run_of_which_nothing_was_measured_has_no_card(tmp_path):
+    with pytest.raises(DataError, match="neither certificates, nor scores, nor attacks"):
+        model_card(make_run(tmp_path, []))
+
+
+def test_a_folder_of_runs_is_told_from_a_run(tmp_path):
+    folder = make_run(tmp_path, []).parent
+    with pytest.raises(DataError, match="one of its folders: "):
+        model_card(folder)
 
 
 # Cards that are there already.

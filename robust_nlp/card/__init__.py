@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from robust_nlp.card.results import OWN, eval_results
-from robust_nlp.card.wording import section
+from robust_nlp.card.uncertified import uncertified_facts
+from robust_nlp.card.wording import section, uncertified_section
 from robust_nlp.errors import DataError
 from robust_nlp.report import RobustnessReport
 from robust_nlp.results import RunDirectory
@@ -34,7 +35,8 @@ def model_card(
     """Return the model card of a run: `model-index` metadata, and a section in words.
 
     Both hold certified accuracy at each radius against each attacker and, where they were measured
-    of the same classifier, robustness scores and robust accuracy under attack. No model is needed.
+    of the same classifier, robustness scores and robust accuracy under attack. A run without
+    certificates, such as that of a plain classifier, has the latter two alone. No model is needed.
 
     Args:
         run: The run directory.
@@ -45,10 +47,15 @@ def model_card(
 
     Raises:
         ValueError: If alpha or a radius is out of range.
-        DataError: If there are no certificates, or the existing metadata cannot be read.
+        DataError: If nothing was measured, or the existing metadata cannot be read.
     """
-    facts = RobustnessReport.load(run, alpha).to_dict(radii)
-    written = f"{BEGIN}\n\n{section(facts)}\n\n{END}"
+    if RunDirectory(run).rows():
+        facts = RobustnessReport.load(run, alpha).to_dict(radii)
+        said = section(facts)
+    else:
+        facts = uncertified_facts(run)
+        said = uncertified_section(facts)
+    written = f"{BEGIN}\n\n{said}\n\n{END}"
     if existing is None:
         data, text = metadata(), f"\n# {facts['name']}\n\n{written}\n"
     else:

@@ -19,7 +19,7 @@ DIGITS = 4
 
 
 def eval_results(facts: Facts) -> list[EvalResult]:
-    """Return the results of the smoothed classifier; none without labels.
+    """Return the results of the classifier; none without labels.
 
     Values are shares in `[0, 1]`, differences of shares for robustness scores. `metric_args` say
     what they hold for; `interval_95` is over texts like these.
@@ -54,19 +54,24 @@ def data_of(data: Facts) -> dict[str, Any]:
     }
 
 
-def smoothed_scores(facts: Facts) -> list[tuple[str, Facts, Facts]]:
-    """Return name, curve and point at the largest rate of each score of the smoothed classifier."""
+def measured_of(facts: Facts) -> str:
+    """Return whose scores and attacks a card shows: "smoothed", or "plain" without certificates."""
+    return str(facts.get("of", "smoothed"))
+
+
+def own_scores(facts: Facts) -> list[tuple[str, Facts, Facts]]:
+    """Return name, curve and point at the largest rate of each score of the classifier."""
     curves = (facts["scores"] or {}).get("scores", ())
     return [
         (curve["perturbation"], curve, curve["points"][-1])
         for curve in curves
-        if curve["classifier"] == "smoothed"
+        if curve["classifier"] == measured_of(facts)
     ]
 
 
-def smoothed_attacks(facts: Facts) -> Facts | None:
-    """Return what attacks on the smoothed classifier came to; `None` without any."""
-    found: Facts | None = (facts["attacks"] or {}).get("classifiers", {}).get("smoothed")
+def own_attacks(facts: Facts) -> Facts | None:
+    """Return what attacks on the classifier came to; `None` without any."""
+    found: Facts | None = (facts["attacks"] or {}).get("classifiers", {}).get(measured_of(facts))
     return found
 
 
@@ -86,6 +91,8 @@ def _certified(facts: Facts) -> Iterator[dict[str, Any]]:
             }
             name = f"Certified accuracy at radius {radius} ({attacker['attacker']})"
             yield _result("certified_accuracy", name, point["share"], arguments)
+    if not facts["attackers"]:
+        return
     accuracy = facts["accuracy"]
     arguments = {
         "texts": facts["counts"]["texts"],
@@ -96,7 +103,15 @@ def _certified(facts: Facts) -> Iterator[dict[str, Any]]:
 
 
 def _measured(facts: Facts) -> Iterator[dict[str, Any]]:
-    for name, curve, point in smoothed_scores(facts):
+    if not facts["attackers"] and facts["scores"] is not None:
+        clean = facts["scores"]["clean"].get(measured_of(facts))
+        if clean is not None:
+            arguments = {
+                "texts": facts["scores"]["texts"],
+                "interval_95": _interval(clean["accuracy"]),
+            }
+            yield _result("accuracy", "Accuracy", clean["accuracy"]["value"], arguments)
+    for name, curve, point in own_scores(facts):
         arguments = {
             "perturbation": name,
             "rate": point["rate"],
@@ -106,7 +121,7 @@ def _measured(facts: Facts) -> Iterator[dict[str, Any]]:
         }
         said = f"Robustness score, {name} at rate {point['rate']:g}"
         yield _result("robustness_score", said, point["score"]["value"], arguments)
-    attacked = smoothed_attacks(facts)
+    attacked = own_attacks(facts)
     if attacked is None:
         return
     worst = attacked["worst_case"]

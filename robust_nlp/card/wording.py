@@ -6,19 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from robust_nlp.attacks.wording import sentences as attack_sentences
-from robust_nlp.card.results import data_of, smoothed_attacks, smoothed_scores
+from robust_nlp.card.results import data_of, measured_of, own_attacks, own_scores
 from robust_nlp.reporting.words import NOUNS, count, failure, percent
 
 Facts = Mapping[str, Any]
 
-#: What is true of every certified accuracy and every robust accuracy.
+#: What is true of every robust accuracy, of every share, and of every certified accuracy.
+ATTACKED = (
+    "Robust accuracy is what the listed attacks left, where doubts and abstentions count as "
+    "broken: other attacks may leave less."
+)
+SHARES = "Shares are those of the texts above; other texts may be harder."
 LIMITS = (
     "Certified accuracy is what is proved, and a lower bound of the accuracy under any attack of "
-    "that many edits; robust accuracy is what the listed attacks left, where doubts and "
-    "abstentions count as broken: other attacks may leave less.",
+    "that many edits.",
+    ATTACKED,
     "Certificates are about the smoothed classifier, which answers by many votes on noisy texts, "
     "not about one pass of the checkpoint.",
-    "Shares are those of the texts above; other texts may be harder.",
+    SHARES,
 )
 
 
@@ -55,6 +60,31 @@ def section(facts: Facts) -> str:
     return "\n\n".join(parts)
 
 
+def uncertified_section(facts: Facts) -> str:
+    """Return the section of a run without certificates as Markdown, without quoting any text.
+
+    Args:
+        facts: What `uncertified_facts` returns.
+    """
+    methods = facts["methods"]
+    data = methods["data"]
+    parts = [
+        "## Robustness",
+        f"Measured on {data_of(data)['dataset_name']} (split {data['split']}). Nothing is "
+        "certified: other perturbations and attacks may do worse.",
+        *_scores(facts),
+        *_attacks(facts),
+        "### Limits",
+        _bullets((ATTACKED, SHARES)),
+        _made_with(methods),
+    ]
+    return "\n\n".join(parts)
+
+
+def _whose(facts: Facts) -> str:
+    return "smoothed classifier" if measured_of(facts) == "smoothed" else "classifier"
+
+
 def _what(facts: Facts) -> str:
     if facts["labelled"]:
         return "is classified correctly and provably stays so"
@@ -83,7 +113,7 @@ def _moves(attacker: Facts) -> str:
 
 
 def _scores(facts: Facts) -> list[str]:
-    found = smoothed_scores(facts)
+    found = own_scores(facts)
     if not found:
         return []
     texts = count(facts["scores"]["texts"], "text")
@@ -98,14 +128,14 @@ def _scores(facts: Facts) -> list[str]:
     ]
     return [
         "### Robustness scores",
-        "By how many points the accuracy of the smoothed classifier falls when texts are "
+        f"By how many points the accuracy of the {_whose(facts)} falls when texts are "
         f"perturbed ({texts}; smaller is better; 95 % intervals).",
         _table(["perturbation", "rate", "accuracy", "score"], rows),
     ]
 
 
 def _attacks(facts: Facts) -> list[str]:
-    found = smoothed_attacks(facts)
+    found = own_attacks(facts)
     if found is None:
         return []
     worst = found["worst_case"]
@@ -118,10 +148,10 @@ def _attacks(facts: Facts) -> list[str]:
         )
         if worst[name] is not None
     ]
-    only = {**facts["attacks"], "classifiers": {"smoothed": found}}
+    only = {**facts["attacks"], "classifiers": {measured_of(facts): found}}
     return [
         "### Under attack",
-        f"The smoothed classifier on {count(worst['examples'], 'text')}, each attacked by "
+        f"The {_whose(facts)} on {count(worst['examples'], 'text')}, each attacked by "
         f"{', '.join(found['attacks'])}; the worst counts.",
         _table(["", "share", "95 % interval"], rows),
         _bullets(attack_sentences(only)),
