@@ -207,6 +207,7 @@ def forward_of(net):
             bias=True,
             inner=(),
             sizes=(len(labels),),
+            copies=torch.zeros(len(labels), dtype=torch.bool),
         )
         return rows, "outputs"
 

@@ -9,7 +9,7 @@ import torch
 from domain_reviews import SIZES, assert_same, difference, model, reviews, trainer, weights
 from safetensors import safe_open
 
-from robust_nlp.errors import RunMismatchError
+from robust_nlp.errors import RobustNLPWarning, RunMismatchError
 from robust_nlp.fishr import trainer as trainers
 from robust_nlp.fishr.checkpoint import FILE, load_state, save_state
 from robust_nlp.fishr.state import ObjectiveState
@@ -101,7 +101,10 @@ def test_what_the_objective_remembers_matters(tmp_path, monkeypatch, variant):
 def test_domains_may_come_and_go(tmp_path):
     run(tmp_path / "whole")
     others = reviews({"books": 60, "air": 28, "software": 40})
-    resumed = run(tmp_path / "more", resume=tmp_path / "whole" / "checkpoint-20", data=others)
+    with pytest.warns(
+        RobustNLPWarning, match="'software' has been updated 1 times, and that of 'a"
+    ):
+        resumed = run(tmp_path / "more", resume=tmp_path / "whole" / "checkpoint-20", data=others)
     updates = resumed.domain_loss.state.average.state_dict()["updates"]
     assert updates.keys() == {*SIZES, "software"}
     before = load_state(tmp_path / "whole" / "checkpoint-20", resumed.args.objective)

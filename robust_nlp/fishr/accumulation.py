@@ -31,6 +31,7 @@ class Rows:
         bias: Whether the last linear layer has a bias.
         inner: The head's linear layers before the last, for the whole-head option.
         sizes: Rows of each accumulated batch.
+        copies: Rows that are copies of others; shape `(rows,)`.
     """
 
     features: torch.Tensor
@@ -40,6 +41,7 @@ class Rows:
     bias: bool
     inner: tuple[LinearCall, ...]
     sizes: tuple[int, ...]
+    copies: torch.Tensor
 
     @classmethod
     def joined(cls, parts: Sequence[Rows]) -> Rows:
@@ -52,6 +54,7 @@ class Rows:
             bias=parts[0].bias,
             inner=(),
             sizes=tuple(size for part in parts for size in part.sizes),
+            copies=torch.cat([part.copies for part in parts]),
         )
 
 

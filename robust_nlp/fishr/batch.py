@@ -64,6 +64,8 @@ class DomainBatch:
         labels: Class indices; shape `(rows,)`; -100 for rows to leave out of everything.
         domains: Indices of domain names; shape `(rows,)`; -1 for rows of unknown domain, which are
             in the loss and in no statistic of domains.
+        copies: Rows that are copies of others: they count in the mean losses of their domains, and
+            in no variance; shape `(rows,)`. `None` if there are none.
         losses: Loss of each row, 0 where it is left out; shape `(rows,)`.
         residuals: Derivative of each row's loss by its logits, itself differentiable; shape
             `(rows, classes)`.
@@ -82,6 +84,7 @@ class DomainBatch:
     bias: bool
     halves: Tensor | None = None
     inner: tuple[LayerRows, ...] = ()
+    copies: Tensor | None = None
 
     @property
     def counted(self) -> Tensor:
@@ -95,7 +98,16 @@ class DomainBatch:
         return (*self.inner, last)
 
     def groups(self, n_domains: int) -> Tensor:
-        """Return the domain of each row, -1 where it is in no statistic; shape `(rows,)`.
+        """Return the domain of each row, -1 where it is in no variance; shape `(rows,)`.
+
+        Raises:
+            ValueError: If a domain index is too large.
+        """
+        groups = self.risk_groups(n_domains)
+        return groups if self.copies is None else groups.masked_fill(self.copies, UNKNOWN)
+
+    def risk_groups(self, n_domains: int) -> Tensor:
+        """Return the domain of each row, copies included, -1 where it is in none; shape `(rows,)`.
 
         Raises:
             ValueError: If a domain index is too large.
@@ -125,6 +137,7 @@ def domain_batch(
     bias: bool = True,
     halves: Tensor | None = None,
     inner: Sequence[LinearCall] = (),
+    copies: Tensor | None = None,
 ) -> DomainBatch:
     """Compute losses and residuals of a step's rows in float32; float64 stays float64.
 
@@ -137,6 +150,7 @@ def domain_batch(
         bias: Whether the last layer has a bias.
         halves: See `DomainBatch`.
         inner: Calls of the head's linear layers before the last, for the whole-head option.
+        copies: See `DomainBatch`.
 
     Raises:
         ValueError: If shapes do not fit together.
@@ -170,6 +184,7 @@ def domain_batch(
         residuals=residuals,
         bias=bias,
         halves=halves,
+        copies=copies,
         inner=tuple(
             LayerRows(
                 inputs=full_precision(call.inputs),

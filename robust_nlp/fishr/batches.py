@@ -51,17 +51,15 @@ def balanced_sampler(
     labels = [label.item() if hasattr(label, "item") else label for label in labels]
     index = [domains.index(value) for value in read[args.domain_column]]
     marks = read.get(AUGMENTED, [False] * len(index))
-    index = [
-        UNKNOWN if mark or label == IGNORED else i
-        for i, mark, label in zip(index, marks, labels, strict=True)
-    ]
+    index = [UNKNOWN if label == IGNORED else i for i, label in zip(index, labels, strict=True)]
+    copies = [bool(mark) for mark in marks]
     lengths = None
     if by_length:
         ids = read.get("input_ids", ())
         lengths = read.get(args.length_column_name) or [len(row) for row in ids] or None
     names, by_domain = domains.names, defaultdict(list)
-    for i, label in zip(index, labels, strict=True):
-        if i != UNKNOWN:
+    for i, label, copy in zip(index, labels, copies, strict=True):
+        if i != UNKNOWN and not copy:
             by_domain[names[i]].append(label)
     known = sum(map(len, by_domain.values()))
     counted = batch_size * known // max(len(index), 1)
@@ -78,6 +76,7 @@ def balanced_sampler(
         probabilities="uniform" if probabilities is None else probabilities,
         labels=labels if args.stratify_labels else None,
         lengths=lengths,
+        copies=copies if any(copies) else None,
     )
     if args.build_objective().kind not in ("erm", "reweighted_erm"):
         _warn(

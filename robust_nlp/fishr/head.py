@@ -64,6 +64,7 @@ class HeadCapture:
         self._classes, self._whole_head = num_labels, whole_head
         self._calls: list[_Call] | None = None
         self._seen: list[_Call] = []
+        self._hooks: list[Any] = []
         layers = _outermost_linear(model)
         if not any(layer.out_features == num_labels for layer in layers.values()):
             raise ModelError(
@@ -76,15 +77,21 @@ class HeadCapture:
 
     def _watch(self, name: str, layer: Any) -> None:
         bias = getattr(layer, "bias", None) is not None
+        trained = any(p.requires_grad for p in layer.parameters())
 
         def note(_layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             if self._calls is None:
                 return
             inputs = args[0] if args else next(iter(kwargs.values()))
             if layer.out_features == self._classes or inputs.ndim == 2:
-                self._calls.append(_Call(name, inputs, output, bias))
+                self._calls.append(_Call(name, inputs, output, bias, trained))
 
-        layer.register_forward_hook(note, with_kwargs=True)
+        self._hooks.append(layer.register_forward_hook(note, with_kwargs=True))
+
+    def close(self) -> None:
+        """Leave the model as it was: it can then be copied and pickled again."""
+        for hook in self._hooks:
+            hook.remove()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -119,7 +126,8 @@ class HeadCapture:
                     inner=tuple(
                         LinearCall(inputs=each.inputs, outputs=each.outputs, bias=each.bias)
                         for each in inner
-                        if each.outputs.requires_grad
+                        if each.trained
+                        and each.outputs.requires_grad
                         and each.inputs.ndim == 2
                         and len(each.inputs) == len(logits)
                     ),
@@ -139,6 +147,7 @@ class _Call:
     inputs: Tensor
     outputs: Tensor
     bias: bool
+    trained: bool
 
 
 def _outermost_linear(model: nn.Module) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class CORAL:
     ) -> ObjectiveValue:
         """Return the loss of a step; `state` has no effect."""
         risks = domain_risks(batch, len(names), reduce=reduce)
-        enough = risks.domains[risks.counts >= 2.0]
+        enough = risks.domains[risks.originals >= 2.0]
         with torch.set_grad_enabled(weight > 0.0 and torch.is_grad_enabled()):
             penalty = _feature_distance(batch, len(names), enough, reduce)
         return total(risks.weighted(), penalty, weight)

@@ -69,7 +69,7 @@ class ReweightedERM:
         """Return the loss of a step and count its labels; `weight` has no effect."""
         by_domain = self.balance == "label_and_domain"
         keys = list(names) if by_domain else ["every domain"]
-        groups = batch.groups(len(names))
+        groups = batch.risk_groups(len(names))
         rows = groups if by_domain else torch.where(batch.counted, 0, -1)
         classes = max(batch.logits.shape[1], 2)
         pairs = torch.where(rows < 0, -1, rows * classes + batch.labels)

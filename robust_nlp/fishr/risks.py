@@ -18,6 +18,7 @@ class DomainRisks:
     Attributes:
         domains: Indices of these domains, rising; shape `(present,)`.
         counts: Their rows; shape `(present,)`.
+        originals: Those of them that are no copies; shape `(present,)`.
         values: Their mean losses; shape `(present,)`.
         pooled: Mean loss of all rows.
         unknown: Sum of the losses of rows of unknown domain.
@@ -26,6 +27,7 @@ class DomainRisks:
 
     domains: Tensor
     counts: Tensor
+    originals: Tensor
     values: Tensor
     pooled: Tensor
     unknown: Tensor
@@ -58,18 +60,23 @@ def domain_risks(batch: DomainBatch, n_domains: int, *, reduce: Reduce) -> Domai
     Raises:
         ValueError: If a domain index is too large.
     """
-    groups, counted = batch.groups(n_domains), batch.counted
+    groups, counted = batch.risk_groups(n_domains), batch.counted
     unknown = counted & (groups < 0)
     slots = torch.where(unknown, n_domains, groups)
     member = membership(slots, n_domains + 1, batch.losses.dtype)
     # A product, not a sum by mask: losses of rows without a slot are 0, and sums keep their order.
-    sums, counts = reduce(torch.stack([member @ batch.losses, member.sum(dim=1)])).unbind()
+    own = torch.ones_like(batch.losses)
+    if batch.copies is not None:
+        own = own.masked_fill(batch.copies, 0.0)
+    columns = torch.stack([member @ batch.losses, member.sum(dim=1), member @ own])
+    sums, counts, originals = reduce(columns).unbind()
     counts = counts.detach()
     rows = counts.sum().clamp(min=1.0)
     present = counts[:-1].nonzero().squeeze(1)
     return DomainRisks(
         domains=present,
         counts=counts[present],
+        originals=originals.detach()[present],
         values=sums[present] / counts[present],
         pooled=sums.sum() / rows,
         unknown=sums[-1],

@@ -41,6 +41,8 @@ class DomainBalancedSampler(Sampler[int]):
         labels: Labels that spread as evenly over a domain's rows as they can; `None` for chance.
         lengths: Lengths of the examples, in any unit: the rows of a batch come in their order,
             which saves padding where a batch is cut.
+        copies: Which examples are copies of others. They get the share of each batch that they have
+            in the data set, of which each of the batch's domains has as many.
 
     Raises:
         RecipeError: If a batch cannot have so many domains, or the probabilities are none.
@@ -57,10 +59,15 @@ class DomainBalancedSampler(Sampler[int]):
         probabilities: str | float = "uniform",
         labels: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
+        copies: Sequence[bool] | None = None,
     ) -> None:
         index = np.asarray(domains, dtype=np.int64)
-        self._rows = [np.flatnonzero(index == d) for d in np.unique(index[index > UNKNOWN])]
-        self._others = np.flatnonzero(index <= UNKNOWN)
+        copied = np.zeros(len(index), bool) if copies is None else np.asarray(copies, dtype=bool)
+        known = np.unique(index[(index > UNKNOWN) & ~copied])
+        self._rows = [np.flatnonzero((index == d) & ~copied) for d in known]
+        self._copies = [np.flatnonzero((index == d) & copied) for d in known]
+        # Copies of what is left out of the originals are of no domain that a batch could have.
+        self._others = np.flatnonzero((index <= UNKNOWN) | (copied & ~np.isin(index, known)))
         if not self._rows:
             raise DataError(f"none of {len(index)} training examples has a known domain")
         if not 1 <= domains_per_batch <= min(len(self._rows), batch_size):
@@ -75,6 +82,7 @@ class DomainBalancedSampler(Sampler[int]):
         self._domains_per_batch, self._seed = domains_per_batch, seed
         self._batch_size = batch_size
         self._others_per_batch = len(self._others) / len(index) * batch_size
+        self._copies_per_batch = sum(map(len, self._copies)) / len(index) * batch_size
         self._n_batches = max(1, len(index) // batch_size)
         self._labels = None if labels is None else np.asarray(labels)
         self._lengths = None if lengths is None else np.asarray(lengths)
@@ -90,18 +98,28 @@ class DomainBalancedSampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         rng = keyed_rng(self._seed, "domain-order", self._epoch)
         decks = [_Deck(rows, self._labels, rng) for rows in self._rows]
+        copies = [_Deck(rows, self._labels, rng) for rows in self._copies]
         others = _Deck(self._others, None, rng)
         n = self._domains_per_batch
         for at in range(self._n_batches):
-            n_others = int((at + 1) * self._others_per_batch) - int(at * self._others_per_batch)
-            size = max(self._batch_size - n_others, n)
             chosen = rng.choice(len(decks), size=n, replace=False, p=self._probabilities)
-            batch = np.empty(size, dtype=np.int64)
-            for slot, domain in enumerate(chosen):
-                count = len(range(slot, size, n))
-                batch[slot::n] = self._sorted(decks[domain].draw(count))
-            rest = self._sorted(others.draw(self._batch_size - size))
-            yield from _spread(batch, rest).tolist()
+            copied = [domain for domain in chosen if len(self._copies[domain])]
+            n_others = _share(self._others_per_batch, at)
+            n_copies = _share(self._copies_per_batch, at) if copied else 0
+            size = max(self._batch_size - n_others - n_copies, n)
+            n_copies = min(n_copies, self._batch_size - size)
+            yield from _spread(
+                self._dealt([decks[domain] for domain in chosen], size),
+                self._dealt([copies[domain] for domain in copied], n_copies),
+                self._sorted(others.draw(self._batch_size - size - n_copies)),
+            ).tolist()
+
+    def _dealt(self, decks: Sequence[_Deck], size: int) -> IntArray:
+        """Draw equally many rows of each deck, in turns."""
+        rows = np.empty(size, dtype=np.int64)
+        for slot, deck in enumerate(decks):
+            rows[slot :: len(decks)] = self._sorted(deck.draw(len(range(slot, size, len(decks)))))
+        return rows
 
     def _sorted(self, rows: IntArray) -> IntArray:
         """Put the longest first, so that a batch that does not fit fails at once."""
@@ -158,10 +176,15 @@ class _Deck:
         return shuffled[np.argsort(keys, kind="stable")]
 
 
-def _spread(batch: IntArray, others: IntArray) -> IntArray:
-    """Put other rows between those of a batch, at equal distances."""
-    at = [(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in (batch, others)]
-    return np.concatenate([batch, others])[np.argsort(np.concatenate(at), kind="stable")]
+def _share(per_batch: float, at: int) -> int:
+    """Return how many of some rows a batch has, so that all batches have their share of them."""
+    return int((at + 1) * per_batch) - int(at * per_batch)
+
+
+def _spread(*parts: IntArray) -> IntArray:
+    """Put rows between each other, those of each part at equal distances."""
+    at = [(np.arange(len(part)) + 0.5) / max(len(part), 1) for part in parts]
+    return np.concatenate(parts)[np.argsort(np.concatenate(at), kind="stable")]
 
 
 def _exponent(probabilities: str | float) -> float:

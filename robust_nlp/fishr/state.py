@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from robust_nlp.errors import RunMismatchError
@@ -40,6 +43,30 @@ class ObjectiveState:
                 "Resume with the settings of the checkpoint"
             )
         return self.average
+
+    def joined(self, parts: Sequence[ObjectiveState]) -> ObjectiveState:
+        """Return what one step of several batches makes of this, which each of them began with.
+
+        A domain's average and weight are the means over the batches that had the domain; labels are
+        counted in all batches.
+
+        Args:
+            parts: What each batch made of it.
+        """
+        found = copy.deepcopy(self)
+        averages = [part.average for part in parts if part.average is not None]
+        if averages:
+            found.average = averages[0].joined(self.average, averages)
+        for name in dict.fromkeys(name for part in parts for name in part.log_weights):
+            old = self.log_weights.get(name)
+            new = [part.log_weights[name] for part in parts if name in part.log_weights]
+            moved = [value for value in new if value != old]
+            found.log_weights[name] = sum(moved) / len(moved) if moved else new[0]
+        for name in dict.fromkeys(name for part in parts for name in part.label_counts):
+            old_counts = self.label_counts.get(name, 0.0)
+            more = [p.label_counts[name] - old_counts for p in parts if name in p.label_counts]
+            found.label_counts[name] = torch.stack(more).sum(dim=0) + old_counts
+        return found
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as numbers, texts and tensors on the CPU."""

@@ -25,7 +25,7 @@ class DomainLoss:
     """The loss of an objective, step after step, of the rows of all processes.
 
     What the objective remembers is updated once a step. In a step with several calls, each begins
-    with what was remembered before the step, and what the last one makes of it stays.
+    with what was remembered before the step, and what all of them make of it is joined.
 
     Args:
         objective: The objective.
@@ -47,12 +47,13 @@ class DomainLoss:
         self.state = ObjectiveState()
         self.n_rows = torch.tensor(1.0)
         self._before: ObjectiveState | None = None
+        self._parts: list[ObjectiveState] = []
         self._tally: Tally | None = None
         self._watch = Watch(objective) if isinstance(objective, Fishr) else None
 
     def begin_step(self, *, calls: int) -> None:
         """Say that another optimizer step begins, and of how many calls."""
-        self._before = copy.deepcopy(self.state) if calls > 1 else None
+        self._before, self._parts = (copy.deepcopy(self.state) if calls > 1 else None), []
 
     def __call__(self, rows: Rows, *, weight: float) -> Tensor:
         """Return the loss of rows; its gradients, averaged over processes, are those of all rows.
@@ -74,6 +75,7 @@ class DomainLoss:
             loss=self._task_loss,
             bias=rows.bias,
             inner=rows.inner,
+            copies=rows.copies,
         )
         if self._splits_domains and dist.is_available() and dist.is_initialized():
             halves = halves_over_processes(batch.groups(len(names)), rows.sizes)
@@ -81,10 +83,18 @@ class DomainLoss:
         value = self._objective(batch, names, self.state, weight, sum_over_processes)
         table = domain_table(batch, len(names), reduce=sum_over_processes)
         self.n_rows = table[:, 2:].sum().clamp(min=1.0)
+        if self._before is not None:
+            self._parts.append(self.state)
+            self.state = self._before.joined(self._parts)
         self._tally.add(table, {"penalty_weight": weight, **value.logs})
         if self._watch is not None and weight > 0.0:
             self._watch.look(batch, names, reduce=sum_over_processes)
         return value.loss
+
+    def finish(self) -> None:
+        """Say that training has ended, so that short ones are warned of, too."""
+        if self._watch is not None:
+            self._watch.finish()
 
     def logs(self) -> dict[str, float]:
         """Return what is logged since the last call; see `Tally.logs`."""

@@ -32,12 +32,12 @@ def domain_table(batch: DomainBatch, n_domains: int, *, reduce: Reduce) -> Tenso
 
     Returns:
         Sum of losses, right answers, and rows of each label; shape `(domains + 1, 2 + labels)`, the
-        last row for unknown domains.
+        last row for unknown domains and for copies.
     """
     with torch.no_grad():
         classes = max(batch.logits.shape[1], 2)
-        slots = torch.where(batch.domains < 0, n_domains, batch.domains)
-        slots = torch.where(batch.counted, slots, -1)
+        groups = batch.groups(n_domains)
+        slots = torch.where(batch.counted & (groups < 0), n_domains, groups)
         right = right_answers(batch.logits, batch.labels)
         of_label = membership(batch.labels, classes, batch.losses.dtype)
         rows = torch.stack([batch.losses, right.to(batch.losses), *of_label], dim=1)

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, Sampler
 from transformers import Trainer
@@ -56,8 +57,9 @@ class FishrTrainer(Trainer):
     `worst_domain_accuracy`. Evaluations have the same of each domain, with the prefix "eval", and
     `accuracy` and `mean_domain_accuracy`.
 
-    **Rows**: those of label -100 count nowhere. Those of unknown domain, and those that a column
-    "augmented" marks, count in the loss and in no statistic of domains.
+    **Rows**: those of label -100 count nowhere. Those of unknown domain count in the loss and in no
+    statistic of domains. Those that a column "augmented" marks, copies of others, count in the mean
+    losses of their domains, and in no variance, which they would make look surer than it is.
 
     Args:
         model: A model for sequence classification whose last step is a linear layer.
@@ -182,7 +184,14 @@ class FishrTrainer(Trainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as `transformers.Trainer` does."""
         self.domain_loss = self._new_loss()
-        return super().train(*args, **kwargs)
+        try:
+            found = super().train(*args, **kwargs)
+        finally:
+            if self._head is not None:
+                self._head[1].close()
+                self._head = None
+        self.domain_loss.finish()
+        return found
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """Take the batches of an optimizer step, as `transformers.Trainer` does."""
@@ -246,8 +255,7 @@ class FishrTrainer(Trainer):
         logits = _logits(outputs)
         seen = head.rows(logits, batch.get("attention_mask"))
         domains = batch[self.args.domain_column]
-        if AUGMENTED in batch:
-            domains = domains.masked_fill(batch[AUGMENTED], -1)
+        copies = batch.get(AUGMENTED)
         rows = Rows(
             features=full_precision(seen.features),
             logits=full_precision(logits),
@@ -256,6 +264,7 @@ class FishrTrainer(Trainer):
             bias=seen.bias,
             inner=seen.inner,
             sizes=(len(logits),),
+            copies=torch.zeros_like(domains, dtype=torch.bool) if copies is None else copies,
         )
         return rows, outputs
 

@@ -14,6 +14,9 @@ from robust_nlp.fishr.objectives import Fishr
 #: Batches that are looked at before anything is said of them.
 BATCHES = 50
 
+#: As many at least, if training ends before.
+FEWEST = 25
+
 #: Ratio of penalty to noise below which the penalty is mostly noise.
 LOWEST_RATIO = 2.0
 
@@ -37,8 +40,8 @@ class Watch:
         """Look at a batch, in all processes alike.
 
         Warns:
-            RobustNLPWarning: Once, after `BATCHES` batches, if domains had rows of one label alone
-                in most of theirs, or if the penalty is mostly noise.
+            RobustNLPWarning: Once, after `BATCHES` batches or at the end, if domains had rows of
+                one label alone in most of theirs, or if the penalty is mostly noise.
         """
         if self._batches >= BATCHES:
             return
@@ -52,13 +55,19 @@ class Watch:
         if self._batches == BATCHES:
             self._warn()
 
+    def finish(self) -> None:
+        """Warn of what was seen, if training ends before `BATCHES` batches."""
+        if FEWEST <= self._batches < BATCHES:
+            self._warn()
+            self._batches = BATCHES
+
     def _warn(self) -> None:
         single = [name for name, n in self._single.items() if 2 * n > self._seen[name]]
         if single:
             warnings.warn(
-                f"in most of {BATCHES} batches, all rows of these domains had the same label: "
-                f"{', '.join(map(repr, single))}. Their gradients then hardly vary with the label; "
-                "raise rows_per_domain, or write stratify_labels=True",
+                f"in most of {self._batches} batches, all rows of these domains had the same "
+                f"label: {', '.join(map(repr, single))}. Their gradients then hardly vary with "
+                "the label; raise rows_per_domain, or write stratify_labels=True",
                 RobustNLPWarning,
                 stacklevel=2,
             )
@@ -71,9 +80,9 @@ class Watch:
         )
         if ratio < LOWEST_RATIO:
             warnings.warn(
-                f"over {BATCHES} batches, the Fishr penalty was {ratio:.2f} times what it would be "
-                "for domains that are alike: it mostly lowers gradient variances everywhere. Raise "
-                'the rows of each domain or gamma, or write estimator="cross_split"',
+                f"over {self._batches} batches, the Fishr penalty was {ratio:.2f} times what it "
+                "would be for domains that are alike: it mostly lowers gradient variances "
+                'everywhere. Raise the rows of each domain or gamma, or write estimator="cross_split"',
                 RobustNLPWarning,
                 stacklevel=2,
             )
