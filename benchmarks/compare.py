@@ -6,8 +6,8 @@
 `run` resumes where it stopped; `--only METHOD` trains and measures one method alone. DIR holds
 {train,validation,test}.jsonl.gz (AG News: no validation); FILE allowed swaps (JSON, word -> list of
 words; .gz) for Gaussian noise, which is left out without. `--small` is what two CPU cores can do:
-texts cut to 64 tokens, few steps of training, in bfloat16, and no denoiser on AG News. Attacks need TextAttack, and NLTK's data
-where NLTK_DATA says.
+texts cut to 64 tokens, few steps of training, in bfloat16, and no denoiser on AG News. Attacks need
+TextAttack, and NLTK's data where NLTK_DATA says.
 """
 
 from __future__ import annotations

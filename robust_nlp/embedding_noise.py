@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -97,6 +97,33 @@ def gaussian_noise(
         drawn = np.random.Generator(np.random.Philox(key=seed)).standard_normal(noise.shape[1])
         row[:] = np.rint(drawn * (sigma / step)) * step
     return noise.reshape(len(seeds), n_tokens, dimension)
+
+
+def noisy_rows(
+    model: Any, sigmas: torch.Tensor, seeds: torch.Tensor
+) -> AbstractContextManager[None]:
+    """Add noise to the embeddings of some rows of a batch in one forward pass.
+
+    The noise of a row depends on its seed alone, not on the batch.
+
+    Args:
+        model: The model, which is not wrapped.
+        sigmas: Standard deviation of the noise of each row, 0 for none; shape `(rows,)`.
+        seeds: Its seed; shape `(rows,)`.
+
+    Raises:
+        ModelError: If the model has no table of embeddings, or does not use it once in a pass.
+    """
+    noisy = sigmas.nonzero().squeeze(1)
+
+    def add(vectors: torch.Tensor) -> torch.Tensor:
+        noise = gaussian_noise(seeds[noisy].tolist(), *vectors.shape[1:], sigma=1.0)
+        scaled = (
+            torch.from_numpy(noise).to(vectors.device) * sigmas[noisy].to(vectors)[:, None, None]
+        )
+        return vectors.index_add(0, noisy.to(vectors.device), scaled.to(vectors))
+
+    return embeddings_changed(input_embedding(model), add)
 
 
 def input_embedding(model: Any) -> torch.nn.Embedding:

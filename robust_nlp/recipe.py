@@ -263,6 +263,11 @@ class TrainRecipe:
             raise ValueError(
                 "environments and augmentation both rewrite texts; a recipe takes one of them"
             )
+        if self.environments is not None and self.domains is None:
+            raise ValueError(
+                "environments are domains, and nothing compares them: set domains, such as "
+                "{objective: fishr}; to rewrite texts and no more, take augmentation"
+            )
         _check_at_least_one(self, "selection_votes", "selection_limit")
 
 

@@ -572,7 +572,7 @@ def test_a_trainer_is_asked_what_belongs_to_the_loss():
 
 def trainer_like(step: int, **flags):
     return SimpleNamespace(
-        state=SimpleNamespace(global_step=step),
+        state=SimpleNamespace(global_step=step, max_steps=8),
         accelerator=SimpleNamespace(scaler=None),
         args=SimpleNamespace(label_smoothing_factor=0.0),
         **{"is_fsdp_enabled": False, "is_deepspeed_enabled": False, **flags},
@@ -931,3 +931,8 @@ def test_the_last_gradient_alone_is_caught(monkeypatch):
     monkeypatch.setattr(ascents, "gradients", last)
     with pytest.raises(AssertionError):
         check_freelb(settings)
+
+
+def test_domains_that_nobody_knows_share_no_perturbation():
+    with pytest.raises(ValueError, match="no row of this batch is of a known one"):
+        run(PGD(per_domain=True), Linear(), domains=torch.full((3,), -1))

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from domain_reviews import assert_same, config, difference, model, reviews, trainer, weights
 from torch import nn
+from torch.utils.data import SequentialSampler
 
 from robust_nlp.errors import ModelError, RecipeError
 from robust_nlp.fishr.accumulation import Rows, TwoPasses
@@ -303,3 +304,13 @@ def test_the_whole_head_is_compared_where_a_statistic_is_of_one_batch(tmp_path):
     assert states["dvd"].shape[-1] == 16 * 16 + 16 + 2 * 16 + 2
     with pytest.raises(RecipeError, match="whole_head needs all rows"):
         trainer(tmp_path, settings={"whole_head": True, "gradient_accumulation_steps": 2})
+
+
+def test_domains_that_the_last_batch_lacks_are_remembered(tmp_path):
+    settings = {"accumulation": "per_batch", "max_steps": 2, "balanced_batches": False}
+    rows = sorted(reviews({"books": 24, "dvd": 24, "air": 24}), key=lambda row: row["domain"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FishrTrainer, "_get_train_sampler", lambda *_: SequentialSampler(rows))
+        run = trained(tmp_path, (12, 6), settings=settings, data=rows)
+    updates = run.domain_loss.state.average.state_dict()["updates"]
+    assert updates == {"air": 2, "books": 2, "dvd": 2}

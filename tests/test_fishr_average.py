@@ -5,7 +5,7 @@ import io
 import pytest
 import torch
 
-from robust_nlp.errors import RunMismatchError
+from robust_nlp.errors import RobustNLPWarning, RunMismatchError
 from robust_nlp.fishr.average import MovingAverage
 
 GAMMA = 0.9
@@ -162,3 +162,18 @@ def test_other_settings_and_other_shapes_are_refused():
 def test_bad_settings_are_refused(settings):
     with pytest.raises(ValueError, match="must be"):
         MovingAverage(*settings)
+
+
+def test_late_domains_are_warned_of_in_the_form_that_grows():
+    values = torch.ones(2, 1)
+    for form in ("reference", "debiased"):
+        average = MovingAverage(0.95, form)
+        for _ in range(12):
+            average.update(["a", "b"], values)
+        if form == "reference":
+            with pytest.warns(RobustNLPWarning, match="'c' has been updated 1 times, and that of"):
+                average.update(["a", "c"], values)
+        average.update(["a", "d"], values)  # no second warning
+    turns = MovingAverage(0.95)
+    for step in range(60):  # domains that take turns
+        turns.update([f"d{step % 4}", f"d{(step + 1) % 4}"], values)

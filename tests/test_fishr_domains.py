@@ -250,3 +250,37 @@ def test_a_ramp_may_be_a_jump_and_begin_at_once():
     assert [ramp(step, 10, start=0.5, end=0.5) for step in (4, 5)] == [0.0, 1.0]
     assert ramp(0, 10, start=0.0, end=0.0) == 1.0
     assert ramp(9, 10, start=1.0, end=1.0) == 0.0
+
+
+def test_copies_are_drawn_by_domain():
+    """Of 900 and 100 texts with a copy each, a batch has as many copies of either domain."""
+    index = np.array([0] * 900 + [1] * 100)
+    drawn = DomainBalancedSampler(
+        np.tile(index, 2),
+        batch_size=16,
+        domains_per_batch=2,
+        seed=0,
+        copies=np.repeat([False, True], 1000),
+    )
+    order = np.array(list(drawn)).reshape(-1, 16)
+    for batch in order:
+        own, copied = batch[batch < 1000], batch[batch >= 1000] - 1000
+        assert len(own) == len(copied) == 8
+        for rows in (own, copied):
+            assert np.bincount(index[rows], minlength=2).tolist() == [4, 4]
+    half = order[:, :8]  # what one of two processes has
+    assert {int((part >= 1000).sum()) for part in half} <= {3, 4, 5}
+
+
+def test_domains_without_copies_and_copies_without_domains_fill_batches_all_the_same():
+    domains = [0] * 20 + [1] * 20 + [0] * 10 + [2] * 6
+    copies = [False] * 40 + [True] * 16
+    drawn = DomainBalancedSampler(domains, batch_size=8, domains_per_batch=1, seed=0, copies=copies)
+    order = np.array(list(drawn))
+    assert len(order) == len(drawn) == 56
+    for batch in order.reshape(-1, 8):
+        of_copies = {domains[i] for i in batch if copies[i] and domains[i] != 2}
+        own = {domains[i] for i in batch if not copies[i]}
+        assert len(own) == 1
+        assert of_copies <= own
+    assert {domains[i] for i in order if copies[i]} == {0, 2}

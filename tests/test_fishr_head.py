@@ -198,6 +198,13 @@ def test_lora_on_the_head_gives_gradients_of_the_effective_weight(architecture, 
     assert_gradients(rows, losses, layer)
 
 
+def test_a_frozen_layer_over_trained_ones_is_not_in_the_whole_head():
+    model = model_of("Bert")
+    model.bert.pooler.requires_grad_(False)
+    batch, _ = batch_of(HeadCapture(model, whole_head=True), model, inputs_of())
+    assert len(batch.layers) == 1
+
+
 def test_a_layer_with_lora_is_one_layer_of_the_whole_head():
     model = with_lora("Bert", target_modules=r".*(pooler\.dense|classifier)")
     layers = [layer_of(model, name).requires_grad_() for name in ("pooler.dense", "classifier")]

@@ -1,5 +1,6 @@
 """Objectives: values against NumPy, states, and gradients over processes."""
 
+import copy
 import io
 
 import fishr_oracles as oracles
@@ -329,3 +330,68 @@ def test_direct_construction_checks_names_too():
 
 def test_weights_that_nobody_says_follow_the_scale_of_the_penalty():
     assert (Fishr().default_weight, Fishr(relative=True).default_weight) == (1000.0, 1.0)
+
+
+# --- copies --------------------------------------------------------------------------------------
+
+
+def with_copies():
+    """A batch, the same rows twice, and the marks of the second ones."""
+    *inputs, labels, domains = batch_of()
+    features, weight, bias = inputs
+    twice = torch.cat([features, features + 0.3]), weight, bias
+    marks = torch.arange(2 * len(labels)) >= len(labels)
+    return inputs, labels, domains, twice, marks
+
+
+@pytest.mark.parametrize("objective", [Fishr(gamma=0.0), CORAL()], ids=["fishr", "coral"])
+def test_copies_are_in_no_variance(objective):
+    inputs, labels, domains, twice, marks = with_copies()
+    alone = value_of(objective, inputs, labels, domains)
+    batch = batch_from(*twice, labels.repeat(2), domains.repeat(2), copies=marks)
+    found = objective(batch, NAMES, ObjectiveState(), 3.0, one_process)
+    assert found.penalty.item() == pytest.approx(alone.penalty.item(), rel=1e-12)
+    counted = value_of(objective, twice, labels.repeat(2), domains.repeat(2))
+    assert counted.penalty.item() != pytest.approx(alone.penalty.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [VREx(), GroupDRO(step_size=1.0), ReweightedERM(balance="label_and_domain")],
+    ids=["vrex", "group_dro", "reweighted_erm"],
+)
+def test_copies_count_in_the_risks_of_their_domains(objective):
+    _, labels, domains, twice, marks = with_copies()
+    batch = batch_from(*twice, labels.repeat(2), domains.repeat(2), copies=marks)
+    found = objective(batch, NAMES, ObjectiveState(), 3.0, one_process)
+    counted = value_of(objective, twice, labels.repeat(2), domains.repeat(2))
+    assert found.loss.item() == pytest.approx(counted.loss.item(), rel=1e-12)
+    unknown = torch.cat([domains, torch.full_like(domains, -1)])
+    assert value_of(objective, twice, labels.repeat(2), unknown).loss.item() != pytest.approx(
+        counted.loss.item(), rel=1e-4
+    )
+
+
+# --- the memory of a step of several batches ------------------------------------------------------
+
+
+def test_a_step_of_several_batches_remembers_all_of_them():
+    before = ObjectiveState()
+    before.average_of(0.9, "debiased").update(["a", "b"], torch.tensor([[1.0], [2.0]]))
+    before.log_weights, before.label_counts = {"a": 0.0, "b": 0.5}, {"a": torch.tensor([1.0, 1.0])}
+    parts = []
+    for names, values in ((["a"], [[3.0]]), (["a", "c"], [[5.0], [7.0]])):
+        part = copy.deepcopy(before)
+        part.average.update(names, torch.tensor(values))
+        part.log_weights["a"] += values[0][0]
+        part.label_counts["a"] = part.label_counts["a"] + values[0][0]
+        parts.append(part)
+    found = before.joined(parts)
+    once = copy.deepcopy(before)
+    once.average.update(["a", "c"], torch.tensor([[4.0], [7.0]]))  # the mean of 3 and 5; 7 alone
+    assert found.average.state_dict()["updates"] == once.average.state_dict()["updates"]
+    for name, state in once.average.state_dict()["states"].items():
+        torch.testing.assert_close(found.average.state_dict()["states"][name], state)
+    assert found.log_weights == {"a": 4.0, "b": 0.5}
+    assert found.label_counts["a"].tolist() == [9.0, 9.0]
+    assert before.average.state_dict()["updates"] == {"a": 1, "b": 1}

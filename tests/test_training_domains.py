@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from test_training import LABELS, base, recipe, reviews  # noqa: F401
 
-from robust_nlp import pipeline
+from robust_nlp import embedding_noise, pipeline
 from robust_nlp.augmentation.settings import Environments
 from robust_nlp.data import Split
 from robust_nlp.errors import RecipeError, RobustNLPWarning
@@ -24,15 +26,21 @@ from robust_nlp.recipe import (
     AugmentationRecipe,
     DataRecipe,
     DomainsRecipe,
+    ProjectionRecipe,
     recipe_from_dict,
     recipe_to_dict,
 )
+from robust_nlp.training import gaussian
+from robust_nlp.training.adversarial import AdversarialLoss
 from robust_nlp.training.collators import NoisyCollator
 from robust_nlp.training.run import train
 from robust_nlp.training.selection import Selection, answers
 from robust_nlp.training.settings import EMA, SMART, FreeLB
 
 DOMAINS = ["books", "air", "dvd"]
+
+#: The made-up domains are alike, and the penalty says so.
+pytestmark = pytest.mark.filterwarnings("ignore:over .* batches, the Fishr penalty was")
 
 #: Fishr, FreeLB, rewritten copies, deletion noise with consistency, and an average of the weights.
 EVERYTHING: dict[str, Any] = {
@@ -235,8 +243,12 @@ def test_held_out_domains_are_not_read(base, tmp_path):  # noqa: F811
 def test_parts_that_do_not_go_together_are_refused(base, tmp_path):  # noqa: F811
     swaps = GaussianEmbedding(sigma=0.1, swaps={"good": ["great"]})
     chosen = whole(base, mechanism=swaps)
-    with pytest.raises(RecipeError, match="do not go together with noise on embeddings"):
+    with pytest.raises(RecipeError, match="does not go together with noise on embeddings"):
         train(chosen, *splits(), tmp_path)
+    noisy = {"a": None, "b": {"kind": "embedding_noise", "sigma": 0.1}}
+    settings = {"augmentation": None, "environments": Environments(perturbations=noisy)}
+    with pytest.raises(RecipeError, match="leave embedding_noise out"):
+        train(whole(base, **settings), *splits(), tmp_path)
     values = recipe_to_dict(whole(base))
     assert recipe_to_dict(recipe_from_dict(values)) == values
     values["data"]["domain"] = None
@@ -251,6 +263,9 @@ def test_parts_that_do_not_go_together_are_refused(base, tmp_path):  # noqa: F81
     values["train"]["environments"] = {"perturbations": {"a": None, "b": {"kind": "typos"}}}
     with pytest.raises(RecipeError, match="both rewrite texts; a recipe takes one"):
         recipe_from_dict(values)
+    values["train"]["augmentation"] = None
+    with pytest.raises(RecipeError, match="environments are domains, and nothing compares them"):
+        recipe_from_dict(values)
     wrong = DomainsRecipe(objective="fisher")
     chosen = dataclasses.replace(whole(base), train=whole(base, domains=wrong).train)
     with pytest.raises(RecipeError, match=r"train.domains: objective.kind: expected one of.*fishr"):
@@ -260,3 +275,120 @@ def test_parts_that_do_not_go_together_are_refused(base, tmp_path):  # noqa: F81
 def test_labels_are_those_of_the_data():
     assert with_domains(reviews("x", 6)).domains == DOMAINS * 2
     assert LABELS == ["negative", "positive"]
+
+
+# Noise on the embeddings, and domains.
+
+
+def noise_of(folder, monkeypatch, chosen, rows=64):
+    """Train, and note what is added to the embeddings of each batch, row by row."""
+    seen, add = [], embedding_noise.embeddings_changed
+
+    def noted(embedding, change):
+        def changed(vectors):
+            found = change(vectors)
+            seen.append((found - vectors).detach().flatten(1))
+            return found
+
+        return add(embedding, changed)
+
+    with monkeypatch.context() as patch:
+        for module in (embedding_noise, gaussian):
+            patch.setattr(module, "embeddings_changed", noted)
+        train(chosen, with_domains(reviews("train", rows)), with_domains(reviews("v", 12)), folder)
+    return seen
+
+
+def test_noise_on_embeddings_is_an_environment(base, tmp_path, monkeypatch):  # noqa: F811
+    perturbations = {"clean": None, "noisy": {"kind": "embedding_noise", "sigma": 0.3}}
+    settings = {
+        "augmentation": None,
+        "adversarial": None,
+        "averaging": None,
+        "consistency": 0.0,
+        "noise": False,
+        "select": "accuracy",
+        "environments": Environments(perturbations=perturbations),
+        "args": {"max_steps": 3, "per_device_train_batch_size": 16},
+    }
+    seen = noise_of(tmp_path / "a", monkeypatch, whole(base, **settings))
+    assert len(seen) == 3
+    for change in seen:
+        sizes = change.std(dim=1)
+        assert (sizes == 0.0).sum() == 8  # as many rows of either environment
+        assert ((sizes > 0.2) & (sizes < 0.4)).sum() == 8
+    again = noise_of(tmp_path / "b", monkeypatch, whole(base, **settings))
+    assert all(torch.equal(*pair) for pair in zip(seen, again, strict=True))
+    a, b = (load_file(tmp_path / name / "model" / "model.safetensors") for name in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_accumulated_passes_have_the_noise_of_their_rows(base, tmp_path, monkeypatch):  # noqa: F811
+    """The second pass of the exact mode sees the noise of the first: it would be refused else."""
+    perturbations = {"clean": None, "noisy": {"kind": "embedding_noise", "sigma": 0.3}}
+    settings = {
+        "augmentation": None,
+        "adversarial": None,
+        "averaging": None,
+        "consistency": 0.0,
+        "noise": False,
+        "select": "accuracy",
+        "environments": Environments(perturbations=perturbations),
+    }
+    args = {"max_steps": 2, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2}
+    seen = noise_of(tmp_path, monkeypatch, whole(base, args=args, **settings))
+    firsts, seconds = seen[0:2] + seen[4:6], seen[2:4] + seen[6:8]
+    assert all(torch.equal(*pair) for pair in zip(firsts, seconds, strict=True))
+
+
+def test_fishr_trains_under_gaussian_noise(base, tmp_path, monkeypatch):  # noqa: F811
+    mechanism = GaussianEmbedding(sigma=0.3, swaps={"good": ["great"]})
+    settings = {
+        "augmentation": None,
+        "adversarial": None,
+        "averaging": None,
+        "consistency": 0.0,
+        "projection": ProjectionRecipe(collapse=0.5),
+        "args": {"max_steps": 3},
+    }
+    chosen = whole(base, mechanism=mechanism, **settings)
+    seen = noise_of(tmp_path / "with", monkeypatch, chosen)
+    batches = [change for change in seen if len(change) == 24]
+    assert len(batches) >= 3
+    assert all((change.std(dim=1) > 0.2).all() for change in batches)
+    without = whole(base, mechanism=mechanism, **{**settings, "projection": None})
+    noise_of(tmp_path / "without", monkeypatch, without)
+    read = [
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("with", "without")
+    ]
+    assert any(not torch.equal(read[0][name], read[1][name]) for name in read[0])
+
+
+# Adversaries that begin later.
+
+
+def test_an_adversary_may_begin_later(base, tmp_path):  # noqa: F811
+    trained = {}
+    for name, chosen in {
+        "late": FreeLB(steps=2, start=0.5),
+        "at once": FreeLB(steps=2),
+        "never": None,
+    }.items():
+        options = {"adversarial": chosen, "args": {"max_steps": 4}}
+        train(recipe(base, **options), reviews("train", 32), reviews("v", 8), tmp_path / name)
+        trained[name] = load_file(tmp_path / name / "model" / "model.safetensors")
+    for name, other in (("late", "never"), ("late", "at once")):
+        pairs = zip(trained[name].values(), trained[other].values(), strict=True)
+        assert not all(torch.equal(*pair) for pair in pairs)
+    term, model = AdversarialLoss(FreeLB(start=0.5), seed=0), torch.nn.Linear(1, 1)
+    early = SimpleNamespace(state=SimpleNamespace(global_step=1, max_steps=4))
+    assert term.extra_loss(early, model, {}, None) is None
+    with pytest.raises(ValueError, match=r"FreeLB needs a start in \[0, 1\)"):
+        FreeLB(start=1.0)
+
+
+def test_a_penalty_and_an_adversary_that_begin_together_are_warned_of(base, tmp_path):  # noqa: F811
+    domains = DomainsRecipe(objective="fishr", rows_per_domain=4, ramp_start=0.0, ramp_end=0.2)
+    chosen = whole(base, domains=domains, args={"max_steps": 1})
+    with pytest.warns(RobustNLPWarning, match="after 0% of the steps and the adversary after 0%"):
+        train(chosen, *splits(), tmp_path)

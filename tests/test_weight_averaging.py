@@ -535,3 +535,34 @@ def test_going_back_after_the_first_evaluation_is_caught(tmp_path, monkeypatch):
     monkeypatch.setattr(WeightAveraging, "on_evaluate", WeightAveraging.on_step_begin)
     with pytest.raises(RobustNLPError, match="without the averaged weights"):
         check_shown(tmp_path, EMA(decay=0.5))
+
+
+class Starts(TrainerCallback):
+    """Note the weights at the start of each epoch, as a callback that uses the model finds them."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, torch.Tensor]] = []
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.found.append(copied(kwargs["model"]))
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_what_begins_an_epoch_finds_the_trained_weights(averaged, tmp_path):
+    """Adversarial texts are made against the classifier in training, not against its average."""
+    found = []
+    for settings in (None, EMA(decay=0.5)):
+        trainer, starts = make(tmp_path / str(settings), None, save_strategy="no"), Starts()
+        if settings is not None:
+            averaging = WeightAveraging(settings)
+            if averaged:
+                trainer.add_callback(averaging.goes_on)
+            trainer.add_callback(starts)
+            trainer.add_callback(averaging)
+        else:
+            trainer.add_callback(starts)
+        trainer.train()
+        found.append(starts.found)
+    assert len(found[0]) == len(found[1]) > 1
+    same = [equal(*pair) for pair in zip(*found, strict=True)]
+    assert all(same) == averaged

@@ -37,7 +37,8 @@ class Noise(Augmenter):
             raise ValueError(
                 f"Noise needs a mechanism on words or characters; got {name} on "
                 f"{mechanism.unit}s. Train under it with a NoisyCollator or an "
-                "EmbeddingNoiseCollator instead"
+                "EmbeddingNoiseCollator instead; as an environment, take embedding_noise with a "
+                "sigma, or the same mechanism on words"
             )
         if mechanism.needs_mask:
             raise ValueError(

@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from robust_nlp.augmentation.base import Augmenter, augment
+from robust_nlp.augmentation.embedding import NoisyEmbeddings
 from robust_nlp.augmentation.settings import Copies, Environments
 from robust_nlp.base_classifier import Side, Text, split_pair
 from robust_nlp.errors import DataError
@@ -156,9 +157,13 @@ class DrawnRows(EpochAware, Dataset[Row]):
         if len(slot.augmenters) > 1:
             rng = keyed_rng(self.seed, "augmenter", self.epoch, source, slot.copy)
             which = int(rng.integers(len(slot.augmenters)))
+        augmenter = slot.augmenters[which]
+        if isinstance(augmenter, NoisyEmbeddings):
+            rng = keyed_rng(self.seed, "embedding-noise", self.epoch, source, slot.copy)
+            return {**slot.row, **augmenter.marks(rng)}
         importance = self._importance.get(source)
         rewritten = augment(
-            slot.augmenters[which],
+            augmenter,
             text,
             seed=self.seed,
             example=source,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robust_nlp.augmentation.base import Augmenter
+from robust_nlp.augmentation.embedding import NoisyEmbeddings
 from robust_nlp.augmentation.importance import DeleteImportantWords
 from robust_nlp.augmentation.lengths import Crop
 from robust_nlp.augmentation.noise import Noise
@@ -23,19 +24,24 @@ AnyAugmenter = (
 )
 
 
-def augmenter_from(values: Any, *path: str) -> Augmenter:
+#: What environments may be made of as well.
+AnyPerturbation = AnyAugmenter | NoisyEmbeddings
+
+
+def augmenter_from(values: Any, *path: str, kinds: Any = AnyAugmenter) -> Augmenter:
     """Make an augmenter of plain values with a `kind`; an augmenter comes back as it is.
 
     Args:
         values: A mapping, as a recipe writes it.
         path: Where the values stand, for messages.
+        kinds: Which kinds there are.
 
     Raises:
         RecipeError: If the values do not make an augmenter.
     """
     if isinstance(values, Augmenter):
         return values
-    augmenter: Augmenter = build(AnyAugmenter, values, *path)
+    augmenter: Augmenter = build(kinds, values, *path)
     return augmenter
 
 
@@ -64,6 +70,8 @@ class Copies:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; got {getattr(self, name)!r}")
         _check_fast(self.augmenters)
+        if any(isinstance(augmenter, NoisyEmbeddings) for augmenter in self.augmenters):
+            raise ValueError("noise on embeddings makes environments, and no copies of texts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +80,8 @@ class Environments:
 
     Attributes:
         perturbations: Name of each domain, and the augmenter that rewrites its texts, anew in each
-            epoch; `None` leaves them as they are.
+            epoch; `None` leaves them as they are. `{kind: embedding_noise, sigma: 0.1}` leaves
+            them as well, and puts Gaussian noise on their embeddings.
         mode: "replace" names each row's domain after the perturbation, and so needs no domains;
             "cross" after its own domain and the perturbation, such as "books/typos".
         assign: "all" shows each text in every domain, which makes an epoch that many times longer;
@@ -88,7 +97,9 @@ class Environments:
 
     def __post_init__(self) -> None:
         found = {
-            name: None if value is None else augmenter_from(value, "perturbations", name)
+            name: None
+            if value is None
+            else augmenter_from(value, "perturbations", name, kinds=AnyPerturbation)
             for name, value in self.perturbations.items()
         }
         object.__setattr__(self, "perturbations", found)
@@ -105,6 +116,11 @@ class Environments:
         if self.every < 1:
             raise ValueError(f"every must be at least 1; got {self.every!r}")
         _check_fast(self.perturbations.values())
+
+    @property
+    def on_embeddings(self) -> bool:
+        """Whether one of them is noise on embeddings, which `FishrTrainer` adds."""
+        return any(isinstance(each, NoisyEmbeddings) for each in self.perturbations.values())
 
 
 #: What `AdversarialExamples` may be made with.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from robust_nlp.augmentation.embedding import NOISE_SEED, NOISE_SIGMA
 from robust_nlp.errors import DataError
 from robust_nlp.fishr.batch import UNKNOWN
 
@@ -96,11 +97,11 @@ def columns(dataset: Any, *names: str) -> dict[str, list[Any]]:
 class DomainCollator:
     """Any data collator, with domain indices in its batches.
 
-    The columns of domains and of marks for augmented copies are taken out of the rows, which the
-    collator would not know how to pad, and put into its batch: long and bool, shape `(rows,)`. A
-    row without a domain is of an unknown one. Where the collator makes several versions of each
-    example, all first ones before all second ones, those after the first are marked as augmented.
-    Batches without labels are left as they are: nothing is measured on them.
+    The columns of domains, and of marks for augmented copies and for noise on embeddings, are taken
+    out of the rows, which the collator would not know how to pad, and put into its batch, shape
+    `(rows,)`. A row without a domain is of an unknown one. Where the collator makes several
+    versions of each example, all first ones before all second ones, those after the first are
+    marked as augmented. Batches without labels are left as they are: nothing is measured on them.
 
     Args:
         collator: The data collator; it must make one row of each example, in order, or as many of
@@ -122,6 +123,8 @@ class DomainCollator:
         rows = [dict(example) for example in examples]
         domains = [self._domains.index(row.pop(self._column, None)) for row in rows]
         augmented = [bool(row.pop(AUGMENTED, False)) for row in rows]
+        sigmas = [float(row.pop(NOISE_SIGMA, None) or 0.0) for row in rows]
+        seeds = [int(row.pop(NOISE_SEED, None) or 0) for row in rows]
         batch = self.collator(rows)
         if batch.get("labels") is None:
             return batch
@@ -135,4 +138,7 @@ class DomainCollator:
         augmented += [True] * (len(rows) * (copies - 1))
         if any(augmented):
             batch[AUGMENTED] = torch.tensor(augmented)
+        if any(sigmas):
+            batch[NOISE_SIGMA] = torch.tensor(sigmas * copies)
+            batch[NOISE_SEED] = torch.tensor(seeds * copies)
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from torch.utils.data import IterableDataset, Sampler
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from robust_nlp.augmentation.embedding import NOISE_SEED, NOISE_SIGMA
+from robust_nlp.embedding_noise import noisy_rows
 from robust_nlp.errors import DataError, RecipeError
 from robust_nlp.fishr.accumulation import Rows, TwoPasses
 from robust_nlp.fishr.batches import balanced_sampler
@@ -26,6 +29,9 @@ from robust_nlp.fishr.residuals import IGNORED, any_loss, full_precision, residu
 from robust_nlp.fishr.sampler import SamplerEpoch
 from robust_nlp.fishr.steps import DomainLoss
 from robust_nlp.fishr.tally import right_answers
+
+#: Columns of rows and batches that are ours, and no inputs of models.
+_MARKS = (AUGMENTED, NOISE_SIGMA, NOISE_SEED)
 
 
 class FishrTrainer(Trainer):
@@ -70,6 +76,8 @@ class FishrTrainer(Trainer):
             on each batch: takes this trainer, the model, the batch and the model's outputs, and
             returns the mean over the batch's rows with a label, or `None`. Of the batch, the model
             takes what `model_inputs` leaves.
+        changed: What changes a forward pass in training, such as noise on the embeddings: takes the
+            model's inputs, and yields what is left of them for the model.
         validate: Takes this trainer and returns metrics by name, equal in all processes, in place
             of what the Trainer would evaluate; `None` for the latter.
         compute_metrics: As in `Trainer`; its values go before ours of the same name.
@@ -95,6 +103,7 @@ class FishrTrainer(Trainer):
         *,
         task_loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         extra_loss: Callable[[FishrTrainer, Any, Any, Any], Tensor | None] | None = None,
+        changed: Callable[[dict[str, Any]], AbstractContextManager[dict[str, Any]]] | None = None,
         validate: Callable[[FishrTrainer], dict[str, float]] | None = None,
         compute_metrics: Callable[..., dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Callable[[Any, Any], Any] | None = None,
@@ -112,7 +121,7 @@ class FishrTrainer(Trainer):
         metrics = DomainMetrics(
             self.domains, self._score, preprocess_logits_for_metrics, compute_metrics
         )
-        self._extra_loss, self._validate = extra_loss, validate
+        self._extra_loss, self._changed, self._validate = extra_loss, changed, validate
         self._task_loss = (
             partial(residuals_of, label_smoothing=args.label_smoothing_factor)
             if task_loss is None
@@ -147,7 +156,7 @@ class FishrTrainer(Trainer):
     def _set_signature_columns_if_needed(self) -> None:
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            self._signature_columns: Any = [*(self._signature_columns or ()), AUGMENTED]
+            self._signature_columns: Any = [*(self._signature_columns or ()), *_MARKS]
 
     def _get_dataloader(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         streamed = isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__")
@@ -176,7 +185,7 @@ class FishrTrainer(Trainer):
 
     def model_inputs(self, batch: Any) -> dict[str, Any]:
         """Return what a model takes of a batch: without labels, domains and marks."""
-        own = {*self.label_names, AUGMENTED}
+        own = {*self.label_names, *_MARKS}
         return {name: value for name, value in batch.items() if name not in own}
 
     # The loss.
@@ -250,8 +259,15 @@ class FishrTrainer(Trainer):
         if self._head is None or self._head[0] is not self.model:
             self._head = self.model, HeadCapture(self.model, whole_head=self.args.whole_head)
         head = self._head[1]
-        with head.watching():
-            outputs = model(**self.model_inputs(batch))
+        with ExitStack() as stack:
+            inputs = self.model_inputs(batch)
+            if self._changed is not None:
+                inputs = stack.enter_context(self._changed(inputs))
+            if NOISE_SIGMA in batch:
+                noise = noisy_rows(self.model, batch[NOISE_SIGMA], batch[NOISE_SEED])
+                stack.enter_context(noise)
+            stack.enter_context(head.watching())
+            outputs = model(**inputs)
         logits = _logits(outputs)
         seen = head.rows(logits, batch.get("attention_mask"))
         domains = batch[self.args.domain_column]

@@ -82,7 +82,8 @@ class Watch:
             warnings.warn(
                 f"over {self._batches} batches, the Fishr penalty was {ratio:.2f} times what it "
                 "would be for domains that are alike: it mostly lowers gradient variances "
-                'everywhere. Raise the rows of each domain or gamma, or write estimator="cross_split"',
+                "everywhere. Raise the rows of each domain or gamma, or write "
+                'estimator="cross_split"',
                 RobustNLPWarning,
                 stacklevel=2,
             )

@@ -152,7 +152,8 @@ class AdversarialLoss:
         Args:
             trainer: The `transformers.Trainer`; one with a method `model_inputs`, as `FishrTrainer`
                 has, says by it what of a batch the model takes.
-            model: The model that it trains; `None` is returned if it is not in training mode.
+            model: The model that it trains; `None` is returned if it is not in training mode, and
+                in steps before `settings.start`.
             inputs: The batch, with `labels`; rows of label -100 do not count.
             outputs: The model's answer to it.
             task_loss: Takes logits and labels and returns losses of rows; `None` is cross-entropy
@@ -161,7 +162,8 @@ class AdversarialLoss:
         Raises:
             ModelError: See `__call__`; also if the model is split over processes.
         """
-        if not model.training:
+        state = trainer.state
+        if not model.training or state.global_step < self.settings.start * state.max_steps:
             return None
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ModelError(
@@ -220,6 +222,11 @@ class AdversarialLoss:
             return Perturbation(open_, vectors.shape[-1], units), keys
         if domains is None:
             raise ValueError("per_domain=True needs the domain of each row; got domains=None")
+        if (domains < 0).all():
+            raise ValueError(
+                "per_domain=True needs domains, and no row of this batch is of a known one: name "
+                "their column (data.domain in a recipe, domain_column in FishrConfig)"
+            )
         names, groups = torch.unique(domains.to(ids.device), return_inverse=True)
         keys = [f"domain {name}" for name in names.tolist()]
         return Perturbation(open_, vectors.shape[-1], units, groups), keys

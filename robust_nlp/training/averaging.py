@@ -37,6 +37,9 @@ class WeightAveraging(TrainerCallback):
     equal. Works with every loss and optimizer that moves the model's own parameters, at the price
     of one copy of the weights in single precision, and of another during evaluations.
 
+    Callbacks that use the model at the start of an epoch, such as `RefreshRows`, find the average
+    there if an evaluation came before, unless `goes_on` is a callback that comes before them.
+
     Args:
         settings: The average.
         resume_from: Checkpoint that training resumes from, if it is not
@@ -57,6 +60,11 @@ class WeightAveraging(TrainerCallback):
         self._trained: dict[str, torch.Tensor] = {}
 
     @property
+    def goes_on(self) -> TrainerCallback:
+        """A callback that puts the trained weights into the model as soon as an epoch begins."""
+        return _GoesOn(self)
+
+    @property
     def count(self) -> int:
         """The number of optimizer steps whose weights are in the average."""
         return self._count
@@ -70,7 +78,11 @@ class WeightAveraging(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
         """Go on with the trained weights: evaluations and checkpoints, however many, are over."""
-        _put(self._trained, kwargs["model"])
+        self.go_on(kwargs["model"])
+
+    def go_on(self, model: Any) -> None:
+        """Put the trained weights into the model, if it has the average."""
+        _put(self._trained, model)
         self._trained = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
@@ -168,6 +180,16 @@ class WeightAveraging(TrainerCallback):
 
     def _describe(self) -> str:
         return json.dumps(plain(self.settings))
+
+
+class _GoesOn(TrainerCallback):
+    """See `WeightAveraging.goes_on`."""
+
+    def __init__(self, averaging: WeightAveraging) -> None:
+        self._averaging = averaging
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        self._averaging.go_on(kwargs["model"])
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:

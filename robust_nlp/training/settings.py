@@ -23,6 +23,7 @@ class FreeLB:
         relative: Take the three norms as shares of the norm of the text's own embeddings.
         per_domain: One vector for all tokens of all texts of a domain, in place of one a token.
             Its norm counts as that of the whole perturbation of a text.
+        start: Share of the optimizer steps, in `[0, 1)`, before which nothing is perturbed.
         weight: Weight of the loss beside that of the clean texts, above 0.
 
     Source: Zhu et al., FreeLB: Enhanced Adversarial Training for Natural Language Understanding
@@ -39,6 +40,7 @@ class FreeLB:
     max_norm: float = 0.0
     relative: bool = False
     per_domain: bool = False
+    start: float = 0.0
     weight: float = 1.0
 
     kind: ClassVar[str] = "freelb"
@@ -64,6 +66,7 @@ class PGD:
         relative: Take norms as shares of the norm of the text's own embeddings, which means the
             same for every model and length.
         per_domain: See `FreeLB`.
+        start: Share of the optimizer steps, in `[0, 1)`, before which nothing is perturbed.
         weight: Weight of the loss beside that of the clean texts, above 0.
 
     Source: Madry et al., Towards Deep Learning Models Resistant to Adversarial Attacks (ICLR 2018).
@@ -75,6 +78,7 @@ class PGD:
     random_start: bool = True
     relative: bool = True
     per_domain: bool = False
+    start: float = 0.0
     weight: float = 1.0
 
     kind: ClassVar[str] = "pgd"
@@ -99,6 +103,7 @@ class SMART:
         max_norm: Norm of the perturbation at most; 0 for no limit.
         eps: Added to the norm of a gradient that is divided by it, above 0: a gradient smaller
             than this, as of an answer that is certain, makes a smaller step.
+        start: Share of the optimizer steps, in `[0, 1)`, before which nothing is perturbed.
         weight: Weight of the divergence beside the loss of the clean texts, above 0.
 
     Source: Jiang et al., SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language
@@ -113,6 +118,7 @@ class SMART:
     noise: float = 1e-5
     max_norm: float = 0.0
     eps: float = 1e-6
+    start: float = 0.0
     weight: float = 1.0
 
     kind: ClassVar[str] = "smart"
@@ -199,6 +205,8 @@ def _check(
     name = type(settings).__name__
     if settings.steps < 1:
         raise ValueError(f"{name} needs steps of at least 1; got steps={settings.steps!r}")
+    if not 0.0 <= settings.start < 1.0:
+        raise ValueError(f"{name} needs a start in [0, 1); got start={settings.start!r}")
     for field in (*above_zero, *at_least_zero):
         value = getattr(settings, field)
         low = value is not None and (value < 0.0 or (field in above_zero and value == 0.0))
