@@ -239,3 +239,21 @@ def test_labels_are_written_as_certification_reads_them(small, tmp_path):
     assert again.texts == [test.texts[3], test.texts[1]]
     assert again.labels == [test.labels[3], test.labels[1]]
     assert again.domains == [test.domains[3], test.domains[1]]
+
+
+def test_other_domains_may_pick_the_checkpoint(quick, tmp_path):
+    recipe = study_recipe(tmp_path, seeds=[0, 1, 2], draws=1, limit=4, validate_on=1)
+    run_study(recipe, tmp_path / "out")
+    picked = {}
+    for own in quick:
+        (held_out,), (other,) = own.data.hold_out, own.data.validate_on
+        assert other != held_out
+        picked.setdefault((held_out, own.seed), set()).add(other)
+    assert all(len(others) == 1 for others in picked.values())  # the same for all variants
+    for domain in ("air", "books", "dvd"):
+        first, second, third = (picked[domain, seed] for seed in (0, 1, 2))
+        assert first == third != second  # the other two, in turns
+    with pytest.raises(RecipeError, match="of which there are 2; got 3"):
+        run_study(with_study(recipe, validate_on=3), tmp_path / "more")
+    with pytest.raises(RecipeError, match="validate_on must be at least 0"):
+        study_recipe(tmp_path, validate_on=-1)

@@ -21,7 +21,7 @@ from robust_nlp.study.measured import MeasuredRun, State, measuring, refusal
 from robust_nlp.study.passes import training_passes
 from robust_nlp.study.report import write_study
 from robust_nlp.study.results import StudyResults, radii_of
-from robust_nlp.study.runs import StudyRun, folder_name, held_out_domains, study_of, study_runs
+from robust_nlp.study.runs import StudyRun, held_out_domains, study_of, study_runs
 from robust_nlp.study.texts import DomainTexts, choose_texts
 from robust_nlp.study.values import run_measures, seen_accuracies
 
@@ -157,8 +157,8 @@ class _Driver:
         run, state, files = plan.run, self.state, MeasuredRun(plan.run)
         logger.info("%s: %s", "training" if plan.state == "open" else "measuring", run.name)
         self._train(run, files)
-        chosen = self.chosen[run.held_out]
-        texts_file = self.output / "texts" / f"{folder_name(run.held_out)}.jsonl"
+        chosen = self.chosen[run.texts]
+        texts_file = self.output / "texts" / f"{run.texts}.jsonl"
         if state.is_main_process:
             write_texts(texts_file, self.recipe, self.test, chosen.held_out)
         state.wait_for_everyone()
@@ -184,7 +184,7 @@ class _Driver:
     def _numbers(
         self, run: StudyRun, files: MeasuredRun, answers: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        chosen, manifest = self.chosen[run.held_out], files.directory.manifest()
+        chosen, manifest = self.chosen[run.texts], files.directory.manifest()
         stage = manifest["stages"]["train"]
         return {
             "variant": run.variant,
@@ -210,16 +210,16 @@ class _Driver:
         """Return hashes of all that a run is made from."""
         read = run.recipe.mechanism.contents()
         hashes = {name: content["content_hash"] for name, content in read.items()}
-        return {**self.chosen[run.held_out].data, **hashes}
+        return {**self.chosen[run.texts].data, **hashes}
 
 
 def _chosen_texts(recipe: Recipe, runs: Sequence[StudyRun], test: Split) -> dict[str, DomainTexts]:
-    """Choose the test texts for each held-out domain; all variants have the same data."""
+    """Choose the test texts for runs that read the same; all variants do."""
     chosen: dict[str, DomainTexts] = {}
     for run in runs:
-        if run.held_out not in chosen:
+        if run.texts not in chosen:
             train, validation = pipeline.training_splits(run.recipe)
-            chosen[run.held_out] = choose_texts(
+            chosen[run.texts] = choose_texts(
                 study_of(recipe), run.held_out, test, train, validation, seed=recipe.seed
             )
     return chosen

@@ -24,6 +24,7 @@ class StudyRun:
         seed: Seed of the training.
         recipe: What is trained, as a recipe by itself.
         path: Its run directory.
+        texts: Name of the test texts that it is measured on: the same for runs that read the same.
     """
 
     variant: str
@@ -31,6 +32,7 @@ class StudyRun:
     seed: int
     recipe: Recipe
     path: Path
+    texts: str
 
     @property
     def name(self) -> str:
@@ -72,6 +74,11 @@ def held_out_domains(recipe: Recipe, train: Split) -> list[str]:
             "study.hold_out needs domains that training would see otherwise; data.hold_out or "
             f"data.validate_on has {', '.join(both) or 'all of them'} already"
         )
+    if study_of(recipe).validate_on >= len(wanted):
+        raise RecipeError(
+            f"study.validate_on takes domains from the other held-out ones, of which there are "
+            f"{len(wanted) - 1}; got {study_of(recipe).validate_on}"
+        )
     return list(wanted)
 
 
@@ -85,18 +92,37 @@ def study_runs(recipe: Recipe, output: Path, domains: Sequence[str]) -> list[Stu
     """
     study, runs = study_of(recipe), []
     variants = {name: recipe.variant(name) for name in study.variants}
-    for seed in study.seeds:
+    for turn, seed in enumerate(study.seeds):
         for domain in domains:
+            validate_on = _others(domains, domain, turn * study.validate_on, study.validate_on)
             for name, variant in variants.items():
-                data = dataclasses.replace(variant.data, hold_out=(*variant.data.hold_out, domain))
+                data = dataclasses.replace(
+                    variant.data,
+                    hold_out=(*variant.data.hold_out, domain),
+                    validate_on=(*variant.data.validate_on, *validate_on),
+                )
                 own = dataclasses.replace(
                     variant, name=f"{recipe.name}-{name}", seed=seed, data=data
                 )
                 path = output / name / folder_name(domain) / f"seed-{seed}"
                 runs.append(
-                    StudyRun(variant=name, held_out=domain, seed=seed, recipe=own, path=path)
+                    StudyRun(
+                        variant=name,
+                        held_out=domain,
+                        seed=seed,
+                        recipe=own,
+                        path=path,
+                        texts=" - ".join(map(folder_name, (domain, *validate_on))),
+                    )
                 )
     return runs
+
+
+def _others(domains: Sequence[str], domain: str, start: int, count: int) -> list[str]:
+    """Return some of the domains that follow one in a circle, from a place on."""
+    place = list(domains).index(domain)
+    others = [*domains[place + 1 :], *domains[:place]]
+    return [others[(start + k) % len(others)] for k in range(count)]
 
 
 def folder_name(domain: str) -> str:

@@ -65,6 +65,10 @@ class StudyRecipe:
         hold_out: Domains that are held out, one at a time; `None` for all of the training split
             that the recipe does not keep from training by itself.
         seeds: Seeds of training, each at least 0.
+        validate_on: How many other held-out domains training does not see either, and validation
+            has alone, to pick the checkpoint: selection by leaving domains out, in place of
+            selection on the domains of training. Each seed takes the next ones, so that means over
+            seeds are over choices, too.
         deleted: Probability with which each word is deleted, for the accuracy under missing words;
             `None` leaves that out.
         draws: Random deletions of each text, at least 1; accuracy is the mean over them.
@@ -81,6 +85,7 @@ class StudyRecipe:
     control: str
     hold_out: tuple[str, ...] | None = None
     seeds: tuple[int, ...] = (0, 1, 2)
+    validate_on: int = 0
     deleted: float | None = 0.3
     draws: int = 5
     certify: int | None = None
@@ -111,6 +116,8 @@ class StudyRecipe:
             given = getattr(self, what)
             if given is not None and (not given or len(set(given)) < len(given)):
                 raise ValueError(f"{what} needs one entry or more, none twice; got {list(given)}")
+        if self.validate_on < 0:
+            raise ValueError(f"validate_on must be at least 0; got {self.validate_on}")
         if min(self.seeds) < 0:
             raise ValueError(f"seeds must be at least 0; got {list(self.seeds)}")
         if self.deleted is not None and not 0.0 < self.deleted < 1.0:
