@@ -493,3 +493,11 @@ def test_environments_are_domains_of_a_fishr_trainer(attacks, tmp_path):
     assert attacks
     assert all(log["penalty"] > 0.0 for log in trainer.state.log_history if "penalty" in log)
     assert any("typos_loss" in log for log in trainer.state.log_history)
+
+
+def test_rows_beside_copies_have_ids_of_their_own(attacks, tmp_path):
+    copies = AugmentedRows(ROWS, Copies(augmenters=[Typos()], copies=2))
+    settings = Adversarial(recipe="deepwordbug", share=1.0)
+    rows = AdversarialRows(ROWS, settings, folder=tmp_path, first_id=copies.next_id)
+    ids = [row["example_id"] for row in [*copies, *rows]]
+    assert len(set(ids)) == len(ids) == 4 * len(ROWS)

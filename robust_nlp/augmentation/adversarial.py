@@ -126,6 +126,8 @@ class AdversarialRows(Dataset[Row]):
         folder: Where results are kept, a folder for each attacked epoch.
         seed: Seed of the choice of rows and of the attacks.
         protected: Which text of a pair is never attacked.
+        first_id: `example_id` of the first row; `None` takes one above those of the rows. Where
+            they stand beside copies, take one above those of the copies.
 
     Raises:
         DataError: If rows lack an entry, or ids are no whole numbers or not unique.
@@ -139,11 +141,12 @@ class AdversarialRows(Dataset[Row]):
         folder: str | Path,
         seed: int = 0,
         protected: Side = "second",
+        first_id: int | None = None,
     ) -> None:
         known = checked_rows(rows)
         self.settings, self.folder, self.seed = settings, Path(folder), seed
         self._examples = AdversarialExamples(settings, seed=seed, protected=protected)
-        self._first_id = next_id(known)
+        self._first_id = next_id(known) if first_id is None else first_id
         self._groups: dict[Any, list[Row]] = defaultdict(list)
         for row in known:
             if not row["augmented"]:

@@ -137,6 +137,11 @@ class DrawnRows(EpochAware, Dataset[Row]):
         ]
         return max(asked, default=0)
 
+    @property
+    def next_id(self) -> int:
+        """A number above all ids of the rows."""
+        return next_id([slot.row for slot in self._slots])
+
     def set_importance(self, importance: Mapping[Any, FloatArray]) -> None:
         """Set the importance of the words of sources, by `source_id`.
 

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 from robust_nlp.augmentation.adversarial import AdversarialRows
 from robust_nlp.augmentation.copies import augment_rows
 from robust_nlp.augmentation.refresh import RefreshRows
-from robust_nlp.augmentation.rows import AugmentedRows, DrawnRows, EnvironmentRows
+from robust_nlp.augmentation.rows import AugmentedRows, DrawnRows, EnvironmentRows, next_id
 from robust_nlp.augmentation.settings import Copies
 from robust_nlp.data import Split
 from robust_nlp.huggingface import HuggingFaceClassifier
@@ -51,7 +51,11 @@ def training_rows(
     elif options.augmentation is not None:
         parts = _augmented(recipe, rows, folder / "copies", settings)
     if options.attacks is not None:
-        attacks = AdversarialRows(rows, options.attacks, folder=folder / "attacks", **settings)
+        (before,) = parts
+        first_id = before.next_id if isinstance(before, DrawnRows) else next_id(before)
+        attacks = AdversarialRows(
+            rows, options.attacks, folder=folder / "attacks", first_id=first_id, **settings
+        )
         parts.append(attacks)
     changing: Sequence[Any] = [
         part for part in parts if isinstance(part, (DrawnRows, AdversarialRows))
