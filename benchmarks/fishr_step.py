@@ -1,19 +1,24 @@
-"""Time a training step: plain fine-tuning, Fishr in closed form, Fishr with per-example gradients.
+"""Time Fishr: steps in closed form and with per-example gradients, and whole trainings.
 
-    python benchmarks/fishr_step.py [--batch 32] [--length 64] [--steps 15] [--output FILE]
+    python benchmarks/fishr_step.py [--batch 32] [--length 64] [--steps 15] [--trainings 7]
+                                    [--output FILE]
 
 The three kinds of step are taken in turn, in an order that changes from round to round, with the
 same model, batch, optimizer and weight of the penalty, so that all meet the same machine; ratios
 are medians over rounds of the ratios to the plain step of the same round. Per-example gradients
 are those of torch.func (vmap of grad) by the parameters of the last layer, differentiated again.
-Before that, the penalty alone, forward and backward, for heads of several sizes.
+Before that, the penalty alone, forward and backward, for heads of several sizes. After it, eight
+steps of a `FishrTrainer`, with penalty, sampler, logs and warnings, against eight of a `Trainer`;
+also with two accumulated batches a step, of which "exact" reads each batch once more.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,18 +30,23 @@ import transformers
 import typer
 from torch import Tensor
 from torch.func import grad, vmap
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from robust_nlp.embedded import resolve_base
 from robust_nlp.fishr.batch import domain_batch, one_process
+from robust_nlp.fishr.config import FishrConfig
 from robust_nlp.fishr.head import HeadCapture
 from robust_nlp.fishr.objectives import Fishr
 from robust_nlp.fishr.penalty import fishr_penalty, spread
 from robust_nlp.fishr.state import ObjectiveState
+from robust_nlp.fishr.trainer import FishrTrainer
 from robust_nlp.units import keyed_rng
 
 #: Rows, hidden size, classes and domains of heads that are timed by themselves.
 HEADS = ((32, 768, 2, 4), (64, 768, 5, 4), (128, 1024, 3, 8), (128, 768, 150, 4), (64, 4096, 5, 4))
+
+#: Optimizer steps of one whole training.
+STEPS = 8
 
 
 def per_example_penalty(
@@ -174,12 +184,62 @@ def steps(
     )
 
 
+def trainings(
+    model_name: str, batch: int, length: int, n_domains: int, repeats: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Time trainings of a few steps, by `Trainer` and by `FishrTrainer`."""
+    ids = rng.integers(1000, 30000, size=(STEPS * batch, length)).tolist()
+    rows = [
+        {
+            "input_ids": row,
+            "attention_mask": [1] * length,
+            "label": i % 2,
+            "domain": str(i // 2 % n_domains),
+        }
+        for i, row in enumerate(ids)
+    ]
+
+    def made(folder: str, *, fishr: bool, batches: int) -> Callable[[], Any]:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            resolve_base(model_name), num_labels=2
+        )
+        shared: dict[str, Any] = {
+            "output_dir": folder,
+            "max_steps": STEPS,
+            "per_device_train_batch_size": batch // batches,
+            "gradient_accumulation_steps": batches,
+            "learning_rate": 1e-6,
+            "use_cpu": True,
+            "report_to": "none",
+            "disable_tqdm": True,
+            "save_strategy": "no",
+            "logging_strategy": "no",
+        }
+        if fishr:
+            args = FishrConfig(**shared, objective="fishr", ramp_start=0.0, ramp_end=0.0)
+            return FishrTrainer(model, args, train_dataset=rows).train
+        return Trainer(model, TrainingArguments(**shared), train_dataset=rows).train
+
+    found = {}
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what random texts and few rows a domain say
+        for batches in (1, 2):
+            typer.echo(f"trainings of {STEPS} steps, {batches} batches each")
+            works = {
+                "Trainer": made(folder, fishr=False, batches=batches),
+                "FishrTrainer": made(folder, fishr=True, batches=batches),
+            }
+            found[f"{batches} batches a step"] = rounds(works, repeats, rng)
+    return found
+
+
 def main(
     model: str = "embedded:minilm",
     batch: int = 32,
     length: int = 64,
     domains: int = 4,
     step_rounds: int = typer.Option(15, "--steps", help="Rounds of the three kinds of step."),
+    training_rounds: int = typer.Option(7, "--trainings", help="Rounds of whole trainings."),
     head_rounds: int = typer.Option(30, "--heads", help="Rounds for each size of a head."),
     threads: int = 1,
     seed: int = 0,
@@ -190,11 +250,12 @@ def main(
     result = {
         "heads": heads(head_rounds, rng),
         "steps": steps(model, batch, length, domains, step_rounds, rng),
+        "trainings": trainings(model, batch, length, domains, training_rounds, rng),
         "model": model,
         "batch": batch,
         "length": length,
         "domains": domains,
-        "rounds": {"steps": step_rounds, "heads": head_rounds},
+        "rounds": {"steps": step_rounds, "trainings": training_rounds, "heads": head_rounds},
         "threads": threads,
         "machine": platform.processor() or platform.machine(),
         "versions": {

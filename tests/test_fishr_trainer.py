@@ -641,3 +641,15 @@ def test_the_package_has_what_it_says():
     assert fishr.fishr_penalty is fishr_penalty
     with pytest.raises(AttributeError, match="no attribute 'Fisher'"):
         _ = fishr.Fisher
+
+
+def test_settings_that_cannot_be_meant_are_refused_before_a_model_is_loaded(tmp_path):
+    with pytest.raises(RecipeError, match='"uniform", "proportional" or a temperature above 0; go'):
+        config(tmp_path, domain_probabilities="unifrom")
+    with pytest.raises(RecipeError, match="a temperature above 0; got -1"):
+        config(tmp_path, domain_probabilities=-1)
+    assert config(tmp_path, domain_probabilities="2.5").domain_probabilities == 2.5
+    objective = {"kind": "fishr", "reduction": "sum"}
+    with pytest.raises(RecipeError, match="say its penalty_weight"):
+        config(tmp_path, objective=objective, penalty_weight=None)
+    assert config(tmp_path, objective=objective, penalty_weight=1.3).penalty_weight == 1.3

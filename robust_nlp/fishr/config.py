@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from robust_nlp.errors import RecipeError
 from robust_nlp.fishr.objectives import AnyObjective
+from robust_nlp.fishr.sampler import NAMED, exponent
 from robust_nlp.fishr.schedule import ramp
 from robust_nlp.settings import build, plain
 
@@ -92,6 +93,13 @@ class FishrConfig(TrainingArguments):
         super().__post_init__()  # type: ignore[no-untyped-call]
         self.objective = self.objective_settings
         self.domain_probabilities = _probabilities(self.domain_probabilities)
+        settings = self.objective_settings
+        if settings.get("reduction") == "sum" and self.penalty_weight is None:
+            raise RecipeError(
+                'the penalty of reduction="sum" is that of "mean" times the number of compared '
+                "parameters, such as 2 * (384 + 1): say its penalty_weight, for the default "
+                "strength 1000 over that number"
+            )
         if not 0.0 <= (self.penalty_weight or 0.0) < float("inf"):
             raise RecipeError(
                 f"penalty_weight is a number of at least 0; got {self.penalty_weight}"
@@ -141,7 +149,11 @@ def _objective(given: Any) -> AnyObjective:
 
 
 def _probabilities(given: float | str | None) -> float | str:
-    try:
-        return float(given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    if given is None or given in NAMED:
         return "uniform" if given is None else str(given)
+    try:
+        temperature = float(given)
+    except ValueError:
+        temperature = 0.0
+    exponent(given if temperature <= 0.0 else temperature)  # which checks them
+    return temperature

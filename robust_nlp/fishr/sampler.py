@@ -14,6 +14,9 @@ from robust_nlp.errors import DataError, RecipeError
 from robust_nlp.fishr.batch import UNKNOWN
 from robust_nlp.units import keyed_rng
 
+#: Probabilities of domains by name, as powers of their sizes.
+NAMED = {"uniform": 0.0, "proportional": 1.0}
+
 IntArray = npt.NDArray[np.int64]
 
 
@@ -77,7 +80,7 @@ class DomainBalancedSampler(Sampler[int]):
                 f"{domains_per_batch}"
             )
         sizes = np.array([len(rows) for rows in self._rows], dtype=np.float64)
-        weights = sizes ** _exponent(probabilities)
+        weights = sizes ** exponent(probabilities)
         self._probabilities = weights / weights.sum()
         self._domains_per_batch, self._seed = domains_per_batch, seed
         self._batch_size = batch_size
@@ -187,11 +190,14 @@ def _spread(*parts: IntArray) -> IntArray:
     return np.concatenate(parts)[np.argsort(np.concatenate(at), kind="stable")]
 
 
-def _exponent(probabilities: str | float) -> float:
-    if probabilities == "uniform":
-        return 0.0
-    if probabilities == "proportional":
-        return 1.0
+def exponent(probabilities: str | float) -> float:
+    """Return the power of a domain's size that it is drawn in proportion to.
+
+    Raises:
+        RecipeError: If the probabilities are none.
+    """
+    if isinstance(probabilities, str) and probabilities in NAMED:
+        return NAMED[probabilities]
     if isinstance(probabilities, (int, float)) and probabilities > 0.0:
         return 1.0 / probabilities
     raise RecipeError(
