@@ -12,7 +12,7 @@ TextAttack, and NLTK's data where NLTK_DATA says.
 
 from __future__ import annotations
 
-import shutil
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -112,9 +112,39 @@ def run(
 
 @app.command()
 def table(name: Name) -> None:
-    """Put the report of a comparison among the results, as it is now."""
-    for suffix in ("md", "json"):
-        shutil.copyfile(RUNS / name / f"compare.{suffix}", RESULTS / f"compare_{name}.{suffix}")
+    """Put the report of a comparison among the results, as it is now, without paths and texts."""
+    facts = json.loads((RUNS / name / "compare.json").read_text(encoding="utf-8"))
+    text = (RUNS / name / "compare.md").read_text(encoding="utf-8")
+    (RESULTS / f"compare_{name}.md").write_text(anonymous(text, facts), encoding="utf-8")
+    facts["methods"] = [shown(method) for method in facts["methods"]]
+    kept = {key: value for key, value in facts.items() if key not in QUOTING}
+    text = json.dumps(kept, indent=1, ensure_ascii=False)
+    (RESULTS / f"compare_{name}.json").write_text(anonymous(text, facts) + "\n", encoding="utf-8")
+
+
+#: What of compare.json quotes texts, or follows from the rest.
+QUOTING = ("examples", "sandwiches", "lengths", "contradictions")
+
+
+def shown(method: dict[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a method without the parts of its own report and quoted texts."""
+    scores = [
+        {**{k: score[k] for k in ("perturbation", "area", "mean_score")}, "points": score["points"]}
+        for score in method["scores"]
+    ]
+    report = method["report"] and {k: method["report"][k] for k in ("alpha", "summary", "counts")}
+    attacks = method["attacks"] and {k: v for k, v in method["attacks"].items() if k != "examples"}
+    return {**method, "scores": scores, "report": report, "attacks": attacks}
+
+
+def anonymous(text: str, facts: dict[str, Any]) -> str:
+    """Put DIR and FILE in the place of folders and files of the machine."""
+    for file in facts["recipe"]["data"]["files"].values():
+        text = text.replace(str(Path(file).parent), "DIR")
+    gaussian = facts["recipe"]["compare"]["methods"].get("gaussian")
+    if gaussian is not None:
+        text = text.replace(gaussian["set"]["mechanism"]["swaps"], "FILE")
+    return text
 
 
 if __name__ == "__main__":
