@@ -12,7 +12,7 @@ six layers trained, 50 steps, 100 test texts of the held-out domain. DIR holds
 
 from __future__ import annotations
 
-import shutil
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,10 +87,13 @@ def run(
 
 @app.command()
 def table(name: Name, small: Small = False) -> None:
-    """Put the report of a study among the results, as it is now."""
+    """Put the report of a study among the results, as it is now, without paths of the machine."""
+    source = folder(name, small)
+    data = json.loads((source / "study.json").read_text(encoding="utf-8"))["recipe"]["data"]
     for suffix in ("md", "json"):
-        source = folder(name, small) / f"study.{suffix}"
-        shutil.copyfile(source, RESULTS / f"domains_{folder(name, small).name}.{suffix}")
+        text = (source / f"study.{suffix}").read_text(encoding="utf-8")
+        text = text.replace(str(Path(data["files"]["train"]).parent), "DIR")
+        (RESULTS / f"domains_{source.name}.{suffix}").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

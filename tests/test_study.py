@@ -19,7 +19,7 @@ from tiny import tiny_model, wordpiece
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import robust_nlp.training.run
-from robust_nlp import pipeline
+from robust_nlp import environment, pipeline
 from robust_nlp.fishr.trainer import FishrTrainer
 from robust_nlp.recipe import Recipe
 from robust_nlp.results import RunDirectory
@@ -28,6 +28,7 @@ from robust_nlp.study.drive import run_study
 from robust_nlp.study.passes import training_passes
 from robust_nlp.study.runs import study_runs
 from robust_nlp.study.texts import with_deletions
+from robust_nlp.study.words import cautions
 from robust_nlp.training.settings import FreeLB
 
 gc.freeze()  # every training collects garbage, and nothing that was imported is any
@@ -174,6 +175,12 @@ def test_the_report_compares_what_the_runs_hold(study):
     for words in ("| fishr |", "| air | books | dvd |", "certified r = 3", "seeds:\n  - 0\n  - 1"):
         assert words in markdown
     assert "certified held-out accuracy at radius 0" in str(study.facts["measures"])
+    host = environment.host("cpu")
+    assert study.facts["hosts"] == [host]
+    assert f"cpu {host['cpu']}; cores {host['cores']}; device cpu; python" in markdown
+    assert "different machines" not in markdown
+    moved = {**study.facts, "hosts": [host, {**host, "cpu": "another"}]}
+    assert any("different machines" in line for line in cautions(moved))
 
 
 def test_models_are_dropped_and_what_made_them_stays(study):

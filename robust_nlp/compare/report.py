@@ -110,7 +110,7 @@ def _markdown(facts: Mapping[str, Any], tables: Sequence[Table]) -> str:
     return markdown(
         facts,
         tables,
-        host=made["host"],
+        hosts=[made["host"]] if made["host"] else [],
         where="compare.json has every number; each method's folder is a run of its own.",
         recipes={
             "Methods, and what they replace": made["methods"],

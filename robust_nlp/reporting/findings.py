@@ -37,7 +37,7 @@ def markdown(
     *,
     where: str,
     recipes: Mapping[str, str],
-    host: Mapping[str, Any] | None = None,
+    hosts: Iterable[Mapping[str, Any]] = (),
 ) -> str:
     """Return the report as Markdown.
 
@@ -46,11 +46,10 @@ def markdown(
         tables: The tables.
         where: Where all numbers are, in a sentence.
         recipes: YAML of what was run, by what it is.
-        host: The machine.
+        hosts: The machines.
     """
     made = [f"`{facts['command']}`, commit {facts['git_commit'] or 'unknown'}"]
-    if host:
-        made.append("; ".join(f"{name} {value}" for name, value in host.items()))
+    made += ["; ".join(f"{name} {value}" for name, value in host.items()) for host in hosts]
     made.append(", ".join(f"{name} {version}" for name, version in facts["versions"].items()))
     parts = [
         f"# {facts['title']}",

@@ -45,6 +45,7 @@ def study_facts(results: StudyResults) -> dict[str, Any]:
         "radii": list(radii_of(recipe)),
         "variants": [variant_facts(results, name, names) for name in results.variants],
         "texts": {domain: _texts(results, domain) for domain in results.domains},
+        "hosts": _hosts(results),
         "recipe": recipe_to_dict(recipe),
         "runs": [dict(results.numbers[key]) for key in sorted(results.numbers, key=str)],
     }
@@ -69,6 +70,15 @@ def measure_names(results: StudyResults) -> dict[str, str]:
     if study.attack is not None:
         names["attacked_accuracy"] = f"held-out accuracy under {study.attack.recipe}"
     return names
+
+
+def _hosts(results: StudyResults) -> list[dict[str, Any]]:
+    """Return the machines that runs were made on, each once."""
+    hosts: list[dict[str, Any]] = []
+    for _, numbers in sorted(results.numbers.items(), key=str):
+        if numbers["host"] and numbers["host"] not in hosts:
+            hosts.append(dict(numbers["host"]))
+    return hosts
 
 
 def variant_facts(results: StudyResults, name: str, names: Mapping[str, str]) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def _markdown(facts: Mapping[str, Any]) -> str:
         facts,
         _tables(facts),
         where="study.json has every number of every run.",
+        hosts=facts["hosts"],
         recipes={
             "What variants replace": to_yaml(variants),
             "What they replace it in, and what is measured": to_yaml({**shared, "study": measured}),

@@ -68,7 +68,11 @@ class StudyResults:
         for each in runs:
             run, answers = each.run, each.answers()
             key = run.variant, run.held_out, run.seed
-            numbers[key] = {**(each.numbers() or {}), "measures": run_measures(answers, radii)}
+            numbers[key] = {
+                **(each.numbers() or {}),
+                "measures": run_measures(answers, radii),
+                "host": each.directory.manifest().get("host"),
+            }
             values[key] = {
                 answer["row"]: text_values(answer, radii)
                 for answer in answers

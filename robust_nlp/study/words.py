@@ -58,6 +58,8 @@ def cautions(facts: Facts) -> list[str]:
             f"{others} variants are compared with one control, each by several measures: an "
             "interval at 95 % excludes zero by chance in one comparison of twenty."
         )
+    if len(facts["hosts"]) > 1:
+        said.append("Runs were made on different machines: seconds do not compare.")
     repeats = {
         domain: texts["repeats"]["held_out"]
         for domain, texts in facts["texts"].items()
