@@ -24,6 +24,8 @@ ROOT = Path(__file__).parent
 RUNS = Path("runs/missing-words")
 RESULTS = ROOT / "results" / "missing_words.md"
 CONTROL = "plain"
+#: Passes per sentence at most that importance is measured with.
+PIECES = 64
 RANDOM = "{kind: delete_words, rate: 0.3}"
 IMPORTANT = "{kind: delete_important_words, rate: 0.3, sharpness: 2.0, max_pieces: PIECES}"
 LENGTHS = "{kind: crop, shortest: 0.3}"
@@ -64,7 +66,7 @@ def folder(variant: str, seed: int) -> Path:
 
 Only = typer.Option([], help="Variants; all by default.")
 Seeds = typer.Option([0, 1, 2], help="Seeds of training; repeatable.")
-Pieces = typer.Option(64, help="Passes per sentence at most that importance is measured with.")
+Pieces = typer.Option(PIECES, help="Passes per sentence at most that importance is measured with.")
 Set = typer.Option([], "--set", help="Entries of the recipe, such as train.args.max_steps=2.")
 
 
@@ -161,6 +163,7 @@ def results(runs: dict[str, list[Any]], seeds: list[int]) -> dict[str, Any]:
     values = {name: [per_text(found) for found in each] for name, each in measured.items()}
     shown = runs[CONTROL][0].manifest()
     return {
+        "options": options(runs),
         "seeds": seeds,
         "texts": len(first.examples),
         "curves": layout[1],
@@ -170,6 +173,31 @@ def results(runs: dict[str, list[Any]], seeds: list[int]) -> dict[str, Any]:
         "host": shown.get("host"),
         "rows": [entry(name, values, runs[name]) for name in runs],
     }
+
+
+def options(runs: dict[str, list[Any]]) -> str:
+    """Return how training was asked for otherwise than by default, as it is written."""
+    from robust_nlp.recipe import recipe_to_dict
+
+    usual = recipe_to_dict(recipe(CONTROL, 0, "DIR", PIECES, []))
+    made = runs[CONTROL][0].manifest()["recipe"]
+    said = "".join(
+        f" --set {part}.{name}={json.dumps(value)}"
+        for part, before, after in (
+            ("model", usual["model"], made["model"]),
+            ("train.args", usual["train"]["args"], made["train"]["args"]),
+        )
+        for name, value in after.items()
+        if value != before.get(name)
+    )
+    copies = [each.manifest()["recipe"]["train"]["augmentation"] for (each, *_) in runs.values()]
+    pieces = {
+        augmenter["max_pieces"]
+        for each in copies
+        for augmenter in (each or {"augmenters": ()})["augmenters"]
+        if "max_pieces" in augmenter
+    }
+    return said + "".join(f" --pieces {number}" for number in sorted(pieces - {PIECES}))
 
 
 def per_text(measured: Any) -> dict[str, Any]:
@@ -280,11 +308,12 @@ def markdown(facts: dict[str, Any]) -> str:
     )
     lines += [
         "",
-        named + ".",
+        "; ".join(f"{name} {value}" for name, value in (facts["host"] or {}).items())
+        + f"; {named}.",
         "",
         "```",
-        "python benchmarks/missing_words.py train --data DIR",
-        "python benchmarks/missing_words.py score --data DIR",
+        f"python benchmarks/missing_words.py train --data DIR{facts['options']}",
+        f"python benchmarks/missing_words.py score --data DIR{facts['options']}",
         "python benchmarks/missing_words.py table",
         "```",
         "",
