@@ -95,6 +95,7 @@ def made_up(
             key: {
                 "measures": {"accuracy": sum(values) / len(values)},
                 "training": training,
+                "host": {"cpu": "one", "cores": 2, "device": "cpu"},
                 "texts": {"held_out": len(values), "seen": {}},
                 "repeats": {"held_out": 0, "seen": 0},
                 **numbers,

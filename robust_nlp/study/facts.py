@@ -181,9 +181,9 @@ def _average(results: StudyResults, name: str, measure: str) -> float | None:
 
 
 def _cost(results: StudyResults, name: str) -> dict[str, Any]:
-    """Return what a training costs, also relative to the control in the same runs.
+    """Return what a training costs, also relative to the control with the same domain and seed.
 
-    Passes, and the texts that they read, are those of the first process, and unknown for a training
+    Medians over runs, which other work on the machine beside a few of them does not move. Passes, and the texts that they read, are those of the first process, and unknown for a training
     that was interrupted.
     """
     control = study_of(results.recipe).control
@@ -197,10 +197,9 @@ def _cost(results: StudyResults, name: str) -> dict[str, Any]:
             }
             for each in (name, control)
         )
-        both = own.keys() & others.keys()
-        cost[what] = float(np.mean(list(own.values()))) if own else None
-        spent = sum(others[key] for key in both)
-        cost[f"relative_{what}"] = sum(own[key] for key in both) / spent if spent else None
+        times = [own[key] / others[key] for key in own if others.get(key)]
+        cost[what] = float(np.median(list(own.values()))) if own else None
+        cost[f"relative_{what}"] = float(np.median(times)) if times else None
     return cost
 
 

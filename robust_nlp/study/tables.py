@@ -82,7 +82,7 @@ def _robustness(facts: Mapping[str, Any]) -> Table:
     measures = [measure for measure in heads if measure in facts["measures"]]
     return Table(
         title=f"Accuracy in the domains of training, robustness in held-out ones, in %; cost of "
-        f"training as a multiple of that of {facts['control']}",
+        f"training as a multiple of that of {facts['control']}, median over runs",
         header=["variant", *(heads[measure] for measure in measures), "time", "texts\nread"],
         rows=[
             [
