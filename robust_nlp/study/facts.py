@@ -183,8 +183,9 @@ def _average(results: StudyResults, name: str, measure: str) -> float | None:
 def _cost(results: StudyResults, name: str) -> dict[str, Any]:
     """Return what a training costs, also relative to the control with the same domain and seed.
 
-    Medians over runs, which other work on the machine beside a few of them does not move. Passes, and the texts that they read, are those of the first process, and unknown for a training
-    that was interrupted.
+    Medians over runs, which other work on the machine beside a few of them does not move. Passes,
+    and the texts that they read, are those of the first process, and unknown for a training that
+    was interrupted.
     """
     control = study_of(results.recipe).control
     cost: dict[str, Any] = {}
