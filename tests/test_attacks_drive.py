@@ -28,6 +28,7 @@ from robust_nlp.cli import app
 from robust_nlp.errors import DataError, RecipeError, RobustNLPWarning, RunMismatchError
 from robust_nlp.recipe import recipe_to_yaml
 from robust_nlp.report import RobustnessReport, write_report
+from robust_nlp.reporting.schema import ReportFile
 from robust_nlp.reporting.texts import certify_rows
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import SmoothedClassifier
@@ -146,6 +147,8 @@ def test_tables_and_report_need_no_model(attacked, tmp_path, monkeypatch):
     for each in sentences(facts):
         assert each in lines
     write_report(tmp_path / "copy")
+    found = json.loads((tmp_path / "copy" / "report.json").read_text(encoding="utf-8"))
+    assert ReportFile.model_validate(found).attacks is not None
     page = (tmp_path / "copy" / "report.html").read_text(encoding="utf-8")
     assert "Accuracy under attack" in page
     assert "Worst case over all attacks" in page

@@ -18,6 +18,7 @@ from robust_nlp.cli import app
 from robust_nlp.errors import DataError, RunMismatchError
 from robust_nlp.recipe import recipe_from_dict, recipe_to_dict
 from robust_nlp.report import write_report
+from robust_nlp.reporting.schema import ReportFile
 from robust_nlp.results import RunDirectory
 
 #: Small, for a model of random weights.
@@ -141,6 +142,13 @@ def test_texts_are_not_printed_where_the_recipe_says_so(run, tiny_recipe):
     assert "at distance 0 (words) the answer is" in result.stdout
 
 
+def laid_out(run):
+    """Read report.json, which has the published layout."""
+    found = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    ReportFile.model_validate(found)
+    return found
+
+
 def test_the_report_shows_the_audit_of_its_certificates_only(run):
     assert "Audit" not in write_report(run.path)
     audit_run(run.path, FEW, limit=4)
@@ -148,13 +156,14 @@ def test_the_report_shows_the_audit_of_its_certificates_only(run):
     assert "The audit has seen 4 of 11 texts. No contradiction found in " in table
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "this is no proof." in page
-    facts = json.loads((run.path / "report.json").read_text(encoding="utf-8"))["audit"]
+    facts = laid_out(run.path)["audit"]
     assert facts["passed"]
     assert facts["contradictions"] == []
     turn_around(run)
     assert "Audit" not in write_report(run.path)
     audit_run(run.path, FEW, fresh=True)
     assert "The audit fails" in write_report(run.path)
+    assert laid_out(run.path)["audit"]["contradictions"]
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert '<strong class="mark">The audit fails: a certificate is wrong</strong>' in page
     assert "at distance 0 the answer is" in page

@@ -22,6 +22,7 @@ from robust_nlp.errors import RunMismatchError
 from robust_nlp.mechanisms import AnyMechanism, SynonymSmoothing, combined, kernels
 from robust_nlp.recipe import Recipe, recipe_from_dict, recipe_to_dict, recipe_to_yaml
 from robust_nlp.report import RobustnessReport, write_report
+from robust_nlp.reporting.schema import ReportFile
 from robust_nlp.reporting.texts import votes_of_row
 from robust_nlp.results import RunDirectory
 from robust_nlp.smoothing import SmoothedClassifier
@@ -158,6 +159,7 @@ def test_the_whole_way(kind, tiny_recipe, tiny_texts, tmp_path, monkeypatch):
             assert row[entry] == getattr(again, entry)
     assert "by attacker" in write_report(run.path)
     report = json.loads((run.path / "report.json").read_text(encoding="utf-8"))
+    ReportFile.model_validate(report)
     limited = mechanism.swappable(()) is not None
     assert ("allowed substitutes" in report["summary"][0]) == limited
     assert {name: read["source"] for name, read in report["methods"]["read"].items()} == {

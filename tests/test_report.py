@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from robust_nlp.mechanisms import RandomizedDeletion, RandomMasking
 from robust_nlp.recipe import CertifyRecipe, DataRecipe, ModelRecipe, Recipe, ReportRecipe
 from robust_nlp.report import RobustnessReport, write_report
 from robust_nlp.reporting.accuracy import certified_curve, table_radii, wrong_certificates
+from robust_nlp.reporting.schema import FILE, ReportFile, report_schema
 from robust_nlp.reporting.texts import certify_rows
 from robust_nlp.results import RunDirectory
 
@@ -100,7 +102,15 @@ def make_run(
 
 def report_of(run: Path, **settings) -> dict:
     write_report(run, **settings)
-    return json.loads((run / "report.json").read_text(encoding="utf-8"))
+    found = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    ReportFile.model_validate(found)
+    return found
+
+
+def test_the_published_schema_is_that_of_the_types():
+    text = (files("robust_nlp") / "resources" / FILE).read_text(encoding="utf-8")
+    assert json.loads(text) == report_schema()
+    assert "attackers" in json.loads(text)["required"]
 
 
 def page_of(run: Path, **settings) -> str:

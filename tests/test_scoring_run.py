@@ -21,6 +21,7 @@ from robust_nlp.errors import (
 )
 from robust_nlp.recipe import recipe_to_yaml
 from robust_nlp.report import RobustnessReport, write_report
+from robust_nlp.reporting.schema import ReportFile
 from robust_nlp.results import RunDirectory
 from robust_nlp.scoring import DeleteWords, ScoreRecipe, Typos, score
 from robust_nlp.scoring import rows as rows_module
@@ -148,6 +149,7 @@ def test_scores_and_certificates_share_a_run_and_its_report(recipe, copy):
     assert "Accuracy of the smoothed classifier as words are deleted" in page
     assert "most important by gradient x embedding" in page
     facts = json.loads((copy.path / "report.json").read_text(encoding="utf-8"))
+    ReportFile.model_validate(facts)
     found = load_scores(copy.path)
     assert found is not None
     assert facts["scores"]["scores"] == found.to_dict()["scores"]

@@ -4,31 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from robust_nlp.reporting.schema import Estimate, Open, Strict
 
 #: Name of the JSON Schema among the resources of the package.
 FILE = "compare.schema.json"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class _Open(BaseModel):
-    """What may have entries of its own: settings, and facts of other reports."""
-
-    model_config = ConfigDict(extra="allow")
-
-
-class Estimate(_Strict):
-    """A share with its 95 % interval, or a difference of shares."""
-
-    value: float
-    low: float
-    high: float
-
-
-class Skew(_Strict):
+class Skew(Strict):
     """A class or domain whose share among measured texts is not that of the split."""
 
     stage: str
@@ -38,7 +22,7 @@ class Skew(_Strict):
     share_of_split: float
 
 
-class Data(_Strict):
+class Data(Strict):
     """The texts."""
 
     split: str
@@ -48,7 +32,7 @@ class Data(_Strict):
     skews: list[Skew]
 
 
-class Sizes(_Strict):
+class Sizes(Strict):
     """How many texts were measured, and why."""
 
     budget: float | None
@@ -58,7 +42,7 @@ class Sizes(_Strict):
     probes: dict[str, dict[str, dict[str, float]]]
 
 
-class Domain(_Strict):
+class Domain(Strict):
     """Clean accuracy in one domain."""
 
     domain: str
@@ -66,7 +50,7 @@ class Domain(_Strict):
     accuracy: Estimate
 
 
-class SameAnswer(_Strict):
+class SameAnswer(Strict):
     """The class that a method gives the scored texts most often; see `reporting.same_answer`."""
 
     class_: str = Field(alias="class")
@@ -77,7 +61,7 @@ class SameAnswer(_Strict):
     hardly_reads: bool
 
 
-class Rate(_Open):
+class Rate(Open):
     """Accuracy at one rate of a perturbation."""
 
     rate: float
@@ -85,7 +69,7 @@ class Rate(_Open):
     score: Estimate
 
 
-class Score(_Open):
+class Score(Open):
     """Accuracy under a perturbation at all rates."""
 
     perturbation: str
@@ -95,7 +79,7 @@ class Score(_Open):
     points: list[Rate]
 
 
-class CertifiedPoint(_Open):
+class CertifiedPoint(Open):
     """Certified accuracy at one radius, with its 95 % interval."""
 
     radius: int
@@ -106,7 +90,7 @@ class CertifiedPoint(_Open):
     corrected: float
 
 
-class CertifiedCurve(_Open):
+class CertifiedCurve(Open):
     """Certified accuracy against one attacker."""
 
     attacker: str
@@ -116,7 +100,7 @@ class CertifiedCurve(_Open):
     curve: list[CertifiedPoint]
 
 
-class Report(_Open):
+class Report(Open):
     """What a method's own report says besides."""
 
     unit: str
@@ -125,7 +109,7 @@ class Report(_Open):
     methods: dict[str, Any]
 
 
-class Attacks(_Open):
+class Attacks(Open):
     """Accuracy under attack; `None` where there was nothing to measure it on."""
 
     worst_case: Estimate | None
@@ -134,7 +118,7 @@ class Attacks(_Open):
     examples: list[dict[str, Any]]
 
 
-class Cost(_Strict):
+class Cost(Strict):
     """What a method costs; see `robust_nlp.compare.costs.cost_facts`."""
 
     training: dict[str, Any] | None
@@ -146,7 +130,7 @@ class Cost(_Strict):
     host: dict[str, Any] | None
 
 
-class Method(_Strict):
+class Method(Strict):
     """One method."""
 
     method: str
@@ -172,7 +156,7 @@ class Method(_Strict):
     against_baseline: dict[str, Any] | None
 
 
-class Point(_Strict):
+class Point(Strict):
     """A method in a picture of robustness against cost."""
 
     method: str
@@ -180,7 +164,7 @@ class Point(_Strict):
     cost: float
 
 
-class Front(_Strict):
+class Front(Strict):
     """A Pareto front of robustness against seconds of an answer."""
 
     kind: Literal["certified", "attacked", "deleted"]
@@ -193,7 +177,7 @@ class Front(_Strict):
     same_answer: list[str]
 
 
-class SandwichRow(_Strict):
+class SandwichRow(Strict):
     """What was proved and what was not broken of one method, by radius."""
 
     method: str
@@ -206,14 +190,14 @@ class SandwichRow(_Strict):
     doubts: int
 
 
-class Sandwich(_Strict):
+class Sandwich(Strict):
     """Lower and upper bounds of the true accuracy; see `robust_nlp.compare.sandwich`."""
 
     radii: list[int]
     methods: list[SandwichRow]
 
 
-class Check(_Strict):
+class Check(Strict):
     """Something that was held against the certificates of a method."""
 
     method: str
@@ -225,7 +209,7 @@ class Check(_Strict):
     allowed: int
 
 
-class Contradiction(_Strict):
+class Contradiction(Strict):
     """A text inside a certified radius with another answer."""
 
     method: str
@@ -239,7 +223,7 @@ class Contradiction(_Strict):
     found: str | None
 
 
-class Contradictions(_Strict):
+class Contradictions(Strict):
     """Whether certificates held; `None` if nothing was held against them."""
 
     held: bool | None
@@ -247,21 +231,21 @@ class Contradictions(_Strict):
     found: list[Contradiction]
 
 
-class LengthClass(_Strict):
+class LengthClass(Strict):
     """Words of the shortest and the longest scored text of a class."""
 
     shortest: int
     longest: int
 
 
-class LengthCell(_Strict):
+class LengthCell(Strict):
     """Accuracy of the texts of a class."""
 
     texts: int
     accuracy: Estimate | None
 
 
-class LengthRow(_Strict):
+class LengthRow(Strict):
     """Accuracies of one method by class of length."""
 
     method: str
@@ -270,7 +254,7 @@ class LengthRow(_Strict):
     certified: dict[str, list[LengthCell]]
 
 
-class Lengths(_Strict):
+class Lengths(Strict):
     """Accuracies by length; see `robust_nlp.compare.lengths`."""
 
     radius: int
@@ -278,7 +262,7 @@ class Lengths(_Strict):
     methods: list[LengthRow]
 
 
-class Version(_Strict):
+class Version(Strict):
     """An adversarial version of a text; its text is `None` if texts are not quoted."""
 
     by: str
@@ -288,7 +272,7 @@ class Version(_Strict):
     text: str | None
 
 
-class Fate(_Strict):
+class Fate(Strict):
     """What became of a text under one method."""
 
     method: str
@@ -298,7 +282,7 @@ class Fate(_Strict):
     version: Version | None
 
 
-class Example(_Strict):
+class Example(Strict):
     """A fragile or a stable text."""
 
     example_id: int
@@ -308,7 +292,7 @@ class Example(_Strict):
     methods: list[Fate]
 
 
-class Examples(_Strict):
+class Examples(Strict):
     """Texts at both ends; see `robust_nlp.compare.texts`."""
 
     texts: int
@@ -316,7 +300,7 @@ class Examples(_Strict):
     stable: list[Example]
 
 
-class ComparisonFile(_Strict):
+class ComparisonFile(Strict):
     """The file compare.json of `robust-nlp compare`."""
 
     schema_: int = Field(alias="schema")
