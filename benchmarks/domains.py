@@ -20,6 +20,7 @@ import io
 import json
 import shlex
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -53,6 +54,8 @@ SMALL = [
     "mechanism.p_del=0.9",
     "certify.plan.max_votes=200",
 ]
+#: An average of nearly all of 50 steps would be one of classifiers that have not learnt yet.
+FEW_STEPS = {"fishr_averaged": {"train.averaging": {"kind": "ema", "decay": 0.9}}}
 #: With TextAttack installed.
 ATTACK = ["study.attack={recipe: deepwordbug, limit: 10}"]
 
@@ -72,7 +75,13 @@ def recipe(name: str, small: bool, data: str, extra: list[str]) -> Any:
 
     files = [f"data.files.{s}={data}/{s}.jsonl.gz" for s in ("train", "validation", "test")]
     overrides = [*DATA[name], *(SMALL if small else ()), *files, *extra]
-    return load_recipe(RECIPE, [f"name={name}", *overrides])
+    loaded = load_recipe(RECIPE, [f"name={name}", *overrides])
+    assert loaded.study is not None
+    variants = {
+        variant: {**changes, **(FEW_STEPS.get(variant, {}) if small else {})}
+        for variant, changes in loaded.study.variants.items()
+    }
+    return replace(loaded, study=replace(loaded.study, variants=variants))
 
 
 @app.command()
